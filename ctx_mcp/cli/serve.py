@@ -1,0 +1,88 @@
+"""`ctx-mcp` and `ctx-mcp serve`: the MCP server on stdio, streamable HTTP or SSE."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+
+# Importing the protocol's classes makes half a million objects that all stay: collecting meanwhile costs a tenth
+# of the start.
+gc.disable()
+
+import anyio  # noqa: E402
+
+from ctx_mcp.client.async_service import AsyncContextService  # noqa: E402
+from ctx_mcp.connect import open_transport  # noqa: E402
+from ctx_mcp.domain.errors import AGBError  # noqa: E402
+from ctx_mcp.embedded import EmbeddedTransport  # noqa: E402
+from ctx_mcp.server.app import ContextServer  # noqa: E402
+from ctx_mcp.server.http import serve_http  # noqa: E402
+from ctx_mcp.server.stdio import serve_stdio as serve_pipes  # noqa: E402
+from ctx_mcp.settings import Settings  # noqa: E402
+
+gc.enable()
+gc.freeze()
+
+_logger = logging.getLogger(__name__)
+_WARM_UP_AFTER_S = 1.0
+
+
+def serve_stdio(settings: Settings) -> int:
+    """Serve one host over stdin and stdout until either side ends."""
+
+    async def face(server: ContextServer) -> None:
+        await serve_pipes(server, server.create_initialization_options())
+
+    anyio.run(_serve, settings, face)
+    return 0
+
+
+def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
+    """Serve MCP over a transport until SIGTERM or SIGINT (stdio: until the input ends).
+
+    Raises:
+        InvalidArgument: the address is not loopback, or cannot be listened on.
+    """
+    if transport == "stdio":
+        return serve_stdio(settings)
+
+    async def face(server: ContextServer) -> None:
+        await serve_http(
+            server,
+            transport="sse" if transport == "sse" else "http",
+            host=host,
+            port=port,
+            close_streams=server.subscriptions.listen.close,
+            on_ready=_say_ready,
+        )
+
+    anyio.run(_serve, settings, face)
+    return 0
+
+
+async def _serve(settings: Settings, face: Callable[[ContextServer], Awaitable[None]]) -> None:
+    """Open what all connections of this process share, once, and serve on it."""
+    async with open_transport(settings) as transport:
+        server = ContextServer(AsyncContextService(transport))
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.subscriptions.run)
+            if isinstance(transport, EmbeddedTransport):
+                group.start_soon(_warm_up, transport)
+            await face(server)
+            group.cancel_scope.cancel()
+
+
+async def _warm_up(transport: EmbeddedTransport) -> None:
+    """Open the data folder once the host has its list of tools, so that no call waits for it and old tasks go on."""
+    await anyio.sleep(_WARM_UP_AFTER_S)
+    try:
+        await transport.open()
+    except AGBError as error:
+        _logger.error("%s [%s]", error.message, error.error_code)  # noqa: TRY400 - the text says it all
+
+
+def _say_ready(url: str) -> None:
+    sys.stderr.write(f"ctx-mcp: MCP server ready at {url}\n")
+    sys.stderr.flush()

@@ -1,0 +1,46 @@
+"""`ctx-mcp service`: the context service over HTTP."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import anyio
+
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.embedded import run_http_service
+from ctx_mcp.settings import Settings
+
+
+def run_service(settings: Settings, *, host: str, port: int) -> int:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        InvalidArgument: no API keys, or no address that clients could be given.
+    """
+    if not settings.api_keys:
+        raise InvalidArgument("no API keys; set CTX_MCP_API_KEYS=key=account[,key2=account2] before starting")
+    if settings.public_url is None and _is_wildcard(host):
+        raise InvalidArgument(f"{host} listens everywhere, but presigned URLs need an address: give --public-url too")
+    if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
+        raise InvalidArgument(f"--public-url must start with http:// or https://, not {settings.public_url!r}")
+    anyio.run(_serve, settings, host, port)
+    return 0
+
+
+async def _serve(settings: Settings, host: str, port: int) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with run_http_service(settings, host=host, port=port) as base_url:
+            sys.stderr.write(f"ctx-mcp: context service ready at {base_url}\n")
+            sys.stderr.flush()
+            async for _ in signals:
+                return
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return not host

@@ -1,0 +1,1 @@
+"""A context service seen from outside: the seed API, async and sync, and the transports that carry it."""

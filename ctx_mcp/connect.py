@@ -1,0 +1,156 @@
+"""The way in: `Client` and `AsyncClient`, on whichever backend the settings name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from anyio.from_thread import start_blocking_portal
+
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.client.calls import ContextCalls
+from ctx_mcp.client.http_transport import HttpTransport
+from ctx_mcp.client.sync_service import ContextService, SyncCalls
+from ctx_mcp.client.transport import Transport
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.embedded import EmbeddedTransport
+from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, EMBEDDED, Settings, load_settings
+from ctx_mcp.wire.agb import AgbDialect
+from ctx_mcp.wire.native import NativeDialect
+
+AsyncServiceT = TypeVar("AsyncServiceT", bound=ContextCalls)
+SyncServiceT = TypeVar("SyncServiceT", bound=SyncCalls[Any])
+
+
+def open_transport(settings: Settings) -> EmbeddedTransport | HttpTransport:
+    """Return the transport to the backend that the settings name; enter it before use.
+
+    Raises:
+        InvalidArgument: the backend needs an API key and none is set.
+    """
+    if settings.backend == EMBEDDED:
+        return EmbeddedTransport(settings.data_dir, limits=Limits(max_file_bytes=settings.max_file_bytes))
+    if not settings.api_key:
+        raise InvalidArgument(f"the backend {settings.backend!r} needs an API key; set CTX_MCP_API_KEY or pass api_key")
+    if settings.backend == AGB:
+        return HttpTransport(settings.endpoint or AGB_DEFAULT_ENDPOINT, settings.api_key, AgbDialect())
+    return HttpTransport(settings.backend, settings.api_key, NativeDialect())
+
+
+class ConnectedClient(Generic[AsyncServiceT]):
+    """An async client with one flavour of the context service. Use it as an async context manager."""
+
+    def __init__(
+        self,
+        flavour: Callable[[Transport], AsyncServiceT],
+        *,
+        backend: str | None = None,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self._settings = load_settings(backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
+        self._transport = open_transport(self._settings)
+        self.context: AsyncServiceT = flavour(self._transport)
+        """The contexts and their files."""
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        if isinstance(self._transport, EmbeddedTransport):
+            try:
+                await self._transport.open()
+            except BaseException as error:
+                await self._transport.__aexit__(type(error), error, error.__traceback__)
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+
+class ConnectedSyncClient(Generic[SyncServiceT]):
+    """A sync client with one flavour of the context service. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._opened: SyncServiceT | None = None
+
+    @property
+    def context(self) -> SyncServiceT:
+        """The contexts and their files.
+
+        Raises:
+            InvalidArgument: the client is not open.
+        """
+        if self._opened is None:
+            raise InvalidArgument("the client is not open; use it as `with Client() as client:`")
+        return self._opened
+
+    def _open(
+        self,
+        client: AbstractAsyncContextManager[ConnectedClient[AsyncServiceT]],
+        flavour: Callable[..., SyncServiceT],
+    ) -> None:
+        with ExitStack() as stack:
+            portal = stack.enter_context(start_blocking_portal("asyncio"))
+            opened: AbstractContextManager[ConnectedClient[AsyncServiceT]] = portal.wrap_async_context_manager(client)
+            service = stack.enter_context(opened).context
+            self._opened = flavour(service, portal)
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Close everything the client holds; closing twice is no error."""
+        self._opened = None
+        self._stack.close()
+
+
+class AsyncClient(ConnectedClient[AsyncContextService]):
+    """An async client; what is left out comes from the settings (`CTX_MCP_*`).
+
+    Args:
+        backend: `embedded` (the default), `agb`, or the URL of a self-hosted context service.
+        endpoint: where the cloud's API is, when not at its usual place.
+        api_key: for every backend but the embedded one.
+        data_dir: where the embedded backend keeps its data.
+
+    Raises:
+        InvalidArgument: a value that no setting can have, or a missing key.
+    """
+
+    def __init__(
+        self,
+        backend: str | None = None,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__(AsyncContextService, backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
+
+
+class Client(ConnectedSyncClient[ContextService]):
+    """The sync twin of `AsyncClient`, with the same arguments."""
+
+    def __init__(
+        self,
+        backend: str | None = None,
+        endpoint: str | None = None,
+        api_key: str | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._client = AsyncClient(backend, endpoint, api_key, data_dir)
+
+    def __enter__(self) -> Self:
+        self._open(self._client, ContextService)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

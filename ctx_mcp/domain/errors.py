@@ -1,0 +1,213 @@
+"""Every error a caller can meet, in one tree.
+
+::
+
+    AGBError                          base of all; `AgentBayError` is the same class
+    ├── InvalidArgument (ValueError)  Argument.Invalid
+    │   ├── InvalidName               Name.Invalid
+    │   ├── InvalidPath               Path.Invalid
+    │   └── InvalidToken              Token.Invalid
+    ├── Unauthenticated               Auth.Unauthenticated
+    ├── AccessDenied                  Auth.AccessDenied
+    │   ├── UrlTampered               Url.SignatureMismatch
+    │   └── UrlExpired                Url.Expired
+    ├── ContextNotFound               Context.NotFound
+    ├── NameTaken                     Context.NameTaken
+    ├── FileNotFound                  File.NotFound
+    ├── PathConflict                  Path.Conflict
+    ├── VersionConflict               File.VersionConflict
+    ├── FileTooLarge                  File.TooLarge
+    ├── NotText                       File.NotText
+    ├── TaskNotFound                  Task.NotFound
+    ├── LeaseLost                     Task.LeaseLost
+    ├── ClearanceTimeoutError         Clear.Timeout
+    ├── UnknownOperation              Operation.Unknown
+    ├── UnsupportedOperation          Operation.Unsupported
+    ├── StoreUnusable                 Store.Unusable
+    ├── BackendUnavailable            Backend.Unavailable
+    ├── BackendProtocolError          Backend.ProtocolError
+    └── RemoteError                   whatever code the other side sent
+
+`code` is the API and stable; the text is for people and may change. The same class is raised on both
+sides of the wire: `error_from_code` turns a code received back into its class.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AGBError(Exception):
+    """Base of every error of this package. `request_id` names the call that failed, when there was one."""
+
+    code: ClassVar[str] = "Error"
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str | None = None, *, request_id: str = "") -> None:
+        self.message = message if message is not None else type(self).__name__
+        self.request_id = request_id
+        super().__init__(self.message)
+
+    @property
+    def error_code(self) -> str:
+        """The code of this very error; only `RemoteError` differs from its class's `code`."""
+        return self.code
+
+
+AgentBayError = AGBError
+
+
+class InvalidArgument(AGBError, ValueError):
+    """An argument breaks a documented rule; the text says which and what is allowed."""
+
+    code = "Argument.Invalid"
+    http_status = 400
+
+
+class InvalidName(InvalidArgument):
+    code = "Name.Invalid"
+
+
+class InvalidPath(InvalidArgument):
+    code = "Path.Invalid"
+
+
+class InvalidToken(InvalidArgument):
+    code = "Token.Invalid"
+
+
+class Unauthenticated(AGBError):
+    code = "Auth.Unauthenticated"
+    http_status = 401
+
+
+class AccessDenied(AGBError):
+    code = "Auth.AccessDenied"
+    http_status = 403
+
+
+class UrlTampered(AccessDenied):
+    code = "Url.SignatureMismatch"
+
+
+class UrlExpired(AccessDenied):
+    code = "Url.Expired"
+
+
+class ContextNotFound(AGBError):
+    code = "Context.NotFound"
+    http_status = 404
+
+
+class NameTaken(AGBError):
+    code = "Context.NameTaken"
+    http_status = 409
+
+
+class FileNotFound(AGBError):
+    code = "File.NotFound"
+    http_status = 404
+
+
+class PathConflict(AGBError):
+    """A file stands where a folder is needed, or a folder where a file is."""
+
+    code = "Path.Conflict"
+    http_status = 409
+
+
+class VersionConflict(AGBError):
+    code = "File.VersionConflict"
+    http_status = 412
+
+
+class FileTooLarge(AGBError):
+    code = "File.TooLarge"
+    http_status = 413
+
+
+class NotText(AGBError):
+    code = "File.NotText"
+    http_status = 415
+
+
+class TaskNotFound(AGBError):
+    code = "Task.NotFound"
+    http_status = 404
+
+
+class LeaseLost(AGBError):
+    """Another process holds the task now; this one must stop working on it."""
+
+    code = "Task.LeaseLost"
+    http_status = 409
+
+
+class ClearanceTimeoutError(AGBError):
+    """The clear did not end within the time the caller gave; it goes on in the background."""
+
+    code = "Clear.Timeout"
+    http_status = 504
+
+
+class UnknownOperation(AGBError):
+    code = "Operation.Unknown"
+    http_status = 404
+
+
+class UnsupportedOperation(AGBError):
+    """The backend in use cannot do this."""
+
+    code = "Operation.Unsupported"
+    http_status = 501
+
+
+class StoreUnusable(AGBError):
+    """The stored data cannot be opened by this version of the program, or not here."""
+
+    code = "Store.Unusable"
+    http_status = 500
+
+
+class BackendUnavailable(AGBError):
+    code = "Backend.Unavailable"
+    http_status = 503
+
+
+class BackendProtocolError(AGBError):
+    """The other side answered something this client cannot read."""
+
+    code = "Backend.ProtocolError"
+    http_status = 502
+
+
+class RemoteError(AGBError):
+    """An error with a code this version does not know, kept as it came."""
+
+    code = "Remote.Error"
+    http_status = 502
+
+    def __init__(self, message: str | None = None, *, request_id: str = "", remote_code: str = "") -> None:
+        super().__init__(message, request_id=request_id)
+        self._remote_code = remote_code
+
+    @property
+    def error_code(self) -> str:
+        return self._remote_code or self.code
+
+
+def _tree(root: type[AGBError]) -> list[type[AGBError]]:
+    return [root, *(error for child in root.__subclasses__() for error in _tree(child))]
+
+
+def errors_by_code() -> dict[str, type[AGBError]]:
+    """Every class of the tree under its code; codes are unique (a test holds that)."""
+    return {error.code: error for error in _tree(AGBError)}
+
+
+def error_from_code(code: str, message: str, *, request_id: str = "") -> AGBError:
+    """Build the error the other side meant by `code`; an unknown code becomes a `RemoteError`."""
+    known = errors_by_code().get(code)
+    if known is None or known is RemoteError:
+        return RemoteError(message, request_id=request_id, remote_code=code)
+    return known(message, request_id=request_id)

@@ -1,0 +1,38 @@
+"""Fresh identifiers. All carry at least 85 bits of randomness, so none can be guessed or met twice."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import uuid
+
+_ID_CHARS = 17
+
+
+def _random_base32(chars: int) -> str:
+    return base64.b32encode(secrets.token_bytes(chars)).decode()[:chars].lower()
+
+
+def new_context_id() -> str:
+    """Return `ctx-` and 17 lower-case base32 characters."""
+    return f"ctx-{_random_base32(_ID_CHARS)}"
+
+
+def new_file_id() -> str:
+    return f"file-{_random_base32(_ID_CHARS)}"
+
+
+def new_task_id() -> str:
+    """Return a task id of 128 bits or more, as the MCP tasks extension asks of ids that grant access."""
+    return f"task-{_random_base32(26)}"
+
+
+def new_object_key() -> str:
+    """Return a key for stored bytes, spread over 1,024 folders so that none grows without bound."""
+    text = _random_base32(26)
+    return f"{text[:2]}/{text[2:]}"
+
+
+def new_request_id() -> str:
+    """Return an upper-case UUID, the shape the clouds use. Source: wire/agb.md §2."""
+    return str(uuid.uuid4()).upper()

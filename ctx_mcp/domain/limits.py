@@ -1,0 +1,37 @@
+"""The numbers that bound a context service. One value, handed down; nothing reads it as a global."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one service. Sizes in bytes, times in seconds."""
+
+    max_name_chars: int = 255
+    max_path_bytes: int = 1024
+    max_segment_bytes: int = 255
+    max_inline_bytes: int = 64 * KIB
+    max_file_bytes: int = 5 * GIB
+    max_read_bytes: int = 8 * MIB
+    """Most bytes one `ReadFile` answers; a larger file is read in pieces or by URL."""
+    max_write_bytes: int = 8 * MIB
+    """Largest content of one `WriteFile`; a larger file goes by upload URL."""
+    default_list_count: int = 10
+    max_list_count: int = 100
+    default_page_size: int = 50
+    max_page_size: int = 10_000
+    url_ttl_s: int = 3600
+    retention_s: int = 7 * 24 * 3600
+    """How long a replaced, deleted or cleared version, and a deleted context, can still be brought back."""
+    orphan_age_s: int = 24 * 3600
+    """Age at which stored bytes that no row names are taken for the rest of a crash."""
+    lease_s: float = 10.0
+
+
+DEFAULT_LIMITS = Limits()

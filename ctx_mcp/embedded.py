@@ -1,0 +1,171 @@
+"""The embedded backend: stores, service and an in-process transport. The only place client meets service.
+
+Nothing is opened before the first operation: importing the database library costs a third of a second, which a
+host that only asks for the list of tools should not wait for.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import anyio
+import anyio.to_thread
+
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
+from ctx_mcp.domain.models import Caller
+from ctx_mcp.settings import Settings
+from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+    from ctx_mcp.service.listener import Listener
+    from ctx_mcp.service.local import LocalService
+    from ctx_mcp.store.store import Store
+
+ACCOUNT = "local"
+"""The one account of an embedded service."""
+
+
+class EmbeddedTransport:
+    """A context service in this process, on one data folder. An async context manager; belongs to its event loop."""
+
+    capabilities = Capabilities(native_files=True, tasks=True, file_tokens=True)
+
+    def __init__(self, data_dir: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._data_dir = data_dir
+        self._limits = limits
+        self._caller = Caller(ACCOUNT, actor=f"ctx-mcp on {platform.node()}")
+        self._group: TaskGroup | None = None
+        self._store: Store | None = None
+        self._service: LocalService | None = None
+        self._listener: Listener | None = None
+        self._opening = anyio.Lock()
+        self._listening = anyio.Lock()
+        self._listeners: dict[object, Callable[[str], None]] = {}
+
+    async def __aenter__(self) -> Self:
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._listener is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._listener.stop()
+            group = self._running_group()
+            group.cancel_scope.cancel()
+            await group.__aexit__(kind, error, trace)
+        finally:
+            if self._store is not None:
+                self._store.close()
+
+    async def send(self, operation: Operation[R]) -> Reply[R]:
+        """Do one operation, opening the data folder before the first.
+
+        Raises:
+            StoreUnusable: the data folder cannot be opened.
+            AGBError: why the operation was not done.
+        """
+        service = self._service or await self.open()
+        return await service.handle(self._caller, operation)
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """Call `listener` on every change made in this process, by tools and by presigned URLs alike."""
+        token = object()
+        self._listeners[token] = listener
+        return lambda: self._listeners.pop(token, None) and None
+
+    async def open(self) -> LocalService:
+        """Open the data folder now rather than with the first operation, and carry on tasks left over in it.
+
+        Raises:
+            StoreUnusable: it cannot be opened.
+        """
+        async with self._opening:
+            if self._service is None:
+                self._service = await self._open()
+            return self._service
+
+    async def _open(self) -> LocalService:
+        self._store = await anyio.to_thread.run_sync(_open_store, self._data_dir, self._limits)
+        from ctx_mcp.service.local import LocalService
+
+        service = LocalService(self._store, base_url=self._url, limits=self._limits)
+        service.changes.subscribe(lambda _, context_id: self._tell(context_id))
+        self._running_group().start_soon(service.jobs.run)
+        return service
+
+    async def _url(self) -> str:
+        """Return where presigned URLs point, starting the loopback listener when there is none yet."""
+        async with self._listening:
+            if self._listener is None:
+                from ctx_mcp.service.http_app import files_app
+                from ctx_mcp.service.listener import Listener
+
+                listener = Listener(files_app(await self.open()))
+                await listener.start(self._running_group())
+                self._listener = listener
+            return self._listener.base_url
+
+    def _running_group(self) -> TaskGroup:
+        if self._group is None:
+            raise InvalidArgument("the client is not open; use it as `async with AsyncClient() as client:`")
+        return self._group
+
+    def _tell(self, context_id: str) -> None:
+        for listener in list(self._listeners.values()):
+            listener(context_id)
+
+
+@asynccontextmanager
+async def run_http_service(settings: Settings, *, host: str, port: int) -> AsyncGenerator[str]:
+    """Serve a context service over HTTP in all dialects; give the URL it listens at, stop when left.
+
+    Raises:
+        StoreUnusable: the data folder cannot be opened, or the address not be listened on.
+    """
+    from ctx_mcp.service.http_app import ApiKeys, service_app
+    from ctx_mcp.service.listener import Listener
+    from ctx_mcp.service.local import LocalService
+    from ctx_mcp.wire.agb import AgbDialect
+    from ctx_mcp.wire.native import NativeDialect
+
+    limits = Limits(max_file_bytes=settings.max_file_bytes)
+    store = await anyio.to_thread.run_sync(_open_store, settings.data_dir, limits)
+    listener: Listener | None = None
+
+    async def base_url() -> str:
+        return settings.public_url.rstrip("/") if settings.public_url else listener.base_url if listener else ""
+
+    try:
+        service = LocalService(store, base_url=base_url, limits=limits)
+        app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), NativeDialect()])
+        async with anyio.create_task_group() as group:
+            listener = Listener(app, host, port)
+            await listener.start(group)
+            group.start_soon(service.jobs.run)
+            try:
+                yield listener.base_url
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await listener.stop()
+                group.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+def _open_store(data_dir: Path, limits: Limits) -> Store:
+    # Imported in the worker thread, so that the loop goes on answering meanwhile.
+    from ctx_mcp.store.store import open_store
+
+    return open_store(data_dir, limits)

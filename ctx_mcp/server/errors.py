@@ -1,0 +1,90 @@
+"""The one place where an error becomes text for a model: what was wrong, what is allowed, what to call instead."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import mcp_types
+from pydantic import ValidationError
+
+from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.server.schemas import input_schema
+from ctx_mcp.server.tool import AnyTool
+
+_logger = logging.getLogger(__name__)
+
+NEXT_STEP: dict[str, str] = {
+    "Argument.Invalid": "Correct the argument and call again.",
+    "Name.Invalid": "Call again with a name that fits.",
+    "Path.Invalid": "Call again with a path like '/folder/file.txt'; file_list shows the paths there are.",
+    "Token.Invalid": "Call again without next_token to start from the first page.",
+    "Auth.Unauthenticated": "Ask the user to set CTX_MCP_API_KEY for this server; calling again will not help.",
+    "Auth.AccessDenied": "Ask the user for access; calling again will not help.",
+    "Url.SignatureMismatch": "Call file_upload_url or file_download_url for a new URL and use it unchanged.",
+    "Url.Expired": "Call file_upload_url or file_download_url for a new URL.",
+    "Context.NotFound": "Call context_list to see the contexts, or context_create to make one.",
+    "Context.NameTaken": "Choose another name, or call context_get to use the context that has it.",
+    "File.NotFound": "Call file_list to see which files there are.",
+    "Path.Conflict": "Call file_list to see what stands there, and choose another path.",
+    "File.VersionConflict": "Call file_read to see the current content, then decide again.",
+    "File.TooLarge": "Call file_upload_url and send the file by that URL instead.",
+    "File.NotText": "Call file_download_url to fetch its bytes instead.",
+    "Task.NotFound": "Call context_clear_start to start a clear, or context_get for the context's state.",
+    "Task.LeaseLost": "Call context_clear_status to see how the task stands.",
+    "Clear.Timeout": "Call context_clear_status with wait_s=20 to go on waiting.",
+    "Operation.Unknown": "Use one of the tools listed by this server.",
+    "Operation.Unsupported": "Use another tool; this server's backend cannot do this.",
+    "Store.Unusable": "Tell the user: the data folder needs attention; calling again will not help until then.",
+    "Backend.Unavailable": "Call again in a few seconds; if it goes on, tell the user the backend is not reachable.",
+    "Backend.ProtocolError": "Call again once; if it goes on, tell the user the backend answers wrongly.",
+    "Remote.Error": "Read the message; call again only with something changed.",
+    "Error": "Tell the user; the server's log has the cause.",
+}
+"""What to call next after each code; a test holds that none is missing and that named tools exist."""
+
+
+def error_result(error: AGBError) -> mcp_types.CallToolResult:
+    """Return a failed call's result for the model."""
+    step = NEXT_STEP.get(error.error_code, NEXT_STEP["Remote.Error"])
+    message = error.message.rstrip(".")
+    return _failed(f"[{error.error_code}] {message}. {step}")
+
+
+def validation_result(tool: AnyTool, error: ValidationError) -> mcp_types.CallToolResult:
+    """Return the result of a call whose arguments do not fit, naming each and what the tool takes."""
+    schema = input_schema(tool.arguments)
+    problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False))
+    return _failed(f"[Argument.Invalid] {problems}. It takes: {_signature(tool.name, schema)}")
+
+
+def unexpected_result(tool_name: str, error: Exception) -> mcp_types.CallToolResult:
+    """Return the result of a call that failed in a way nobody foresaw; the cause goes to the log only."""
+    _logger.error("tool %s failed", tool_name, exc_info=error)
+    return _failed(f"[Error] {tool_name} failed inside the server. {NEXT_STEP['Error']}")
+
+
+def _problem(location: tuple[int | str, ...], message: str) -> str:
+    where = ".".join(map(str, location))
+    if message.startswith("Extra inputs"):
+        return f"there is no argument {where!r}"
+    if message == "Field required":
+        return f"the argument {where!r} is missing"
+    return f"{where}: {message.removeprefix('Value error, ')}" if where else message.removeprefix("Value error, ")
+
+
+def _signature(name: str, schema: dict[str, Any]) -> str:
+    required = schema.get("required", [])
+    parts = [
+        argument
+        if argument in required
+        else f"{argument}={field['default']!r}"
+        if "default" in field
+        else f"{argument}?"
+        for argument, field in schema["properties"].items()
+    ]
+    return f"{name}({', '.join(parts)})"
+
+
+def _failed(text: str) -> mcp_types.CallToolResult:
+    return mcp_types.CallToolResult(content=[mcp_types.TextContent(type="text", text=text)], is_error=True)

@@ -1,0 +1,265 @@
+"""One MCP connection over standard input and output.
+
+The SDK reads and writes standard streams in worker threads: three thread hops a message, about half the time of a
+call, and a blocked read that no signal can end. Here the streams are polled by the event loop and handed to the
+SDK's `stdio_server` as its files. Source: docs/adr/0005.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from mcp.server.stdio import stdio_server
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from types import FrameType
+
+    from mcp.server.lowlevel import Server
+    from mcp.server.models import InitializationOptions
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""Longest message read; a longer line is dropped to its end, with a warning in the log."""
+PARENT_POLL_S = 0.5
+END_GRACE_S = 0.3
+"""How long cancelled calls and unwritten answers get once the connection ends, before everything is cut."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger(__name__)
+
+
+async def serve_stdio(server: Server[Any], options: InitializationOptions) -> None:
+    """Serve one connection over standard input and output until it ends.
+
+    It ends, and this returns normally, at the end of input, when nobody reads the output any more, on SIGTERM or
+    SIGINT, and when the parent process dies. Calls still running are then cancelled and answered with an error.
+    While serving, file descriptor 0 reads as empty and 1 is standard error, so that only the protocol reaches the host.
+
+    Source: docs/adr/0005; MCP 2026-07-28, transports, stdio.
+    """
+    if sys.platform == "win32":
+        async with stdio_server() as (read_stream, write_stream):
+            await server.run(read_stream, write_stream, options)
+        return
+    with _divert_standard_streams() as (input_fd, output_fd):
+        await _serve(server, options, input_fd, output_fd)
+
+
+@contextmanager
+def stop_signals(stop: Callable[[], None]) -> Generator[None]:
+    """Call `stop` on the running loop at the first SIGTERM or SIGINT, and ignore every later one.
+
+    Later ones stay ignored after the block too: hosts send SIGINT, SIGTERM and SIGKILL in quick succession, and the
+    caller's own cleanup must not be cut short by the second. Without a signal the former handlers come back.
+    Outside the main thread, where Python handles no signals, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    is_stopping = False
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        if not is_stopping:
+            is_stopping = True
+            loop.call_soon_threadsafe(stop)
+
+    former = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        if not is_stopping:
+            for number, handler in former.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+async def _serve(server: Server[Any], options: InitializationOptions, input_fd: int, output_fd: int) -> None:
+    with anyio.CancelScope() as scope:
+        async with _open_lines(input_fd) as lines, anyio.create_task_group() as watchers:
+
+            def end() -> None:
+                # The SDK cancels and answers running calls once the input ends; the deadline is for a host that
+                # does not read the answers.
+                lines.close()
+                scope.deadline = min(scope.deadline, anyio.current_time() + END_GRACE_S)
+
+            lines.on_end = end
+            watchers.start_soon(_watch_parent, end)
+            with stop_signals(end):
+                files = cast("anyio.AsyncFile[str]", lines), cast("anyio.AsyncFile[str]", _Writer(output_fd, end))
+                async with stdio_server(*files) as (read_stream, write_stream):
+                    await server.run(read_stream, write_stream, options)
+            watchers.cancel_scope.cancel()
+
+
+async def _watch_parent(end: Callable[[], None]) -> None:
+    """Call `end` when the parent process is another one than at the start: the host died without closing the pipes."""
+    parent_pid = os.getppid()
+    while os.getppid() == parent_pid:  # noqa: ASYNC110  (no event tells of a parent's death)
+        await anyio.sleep(PARENT_POLL_S)
+    end()
+
+
+class _Lines:
+    """The lines of standard input, as the SDK iterates over them; as bytes, which its parser takes as well as text."""
+
+    def __init__(self, stream: asyncio.StreamReader, close: Callable[[], None]) -> None:
+        self._stream = stream
+        self.close = close
+        self.on_end: Callable[[], None] = close
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            line = await self._next_line()
+        except OSError:
+            line = b""
+        if not line:
+            self.on_end()
+            raise StopAsyncIteration
+        return line
+
+    async def _next_line(self) -> bytes:
+        """Return the next line of at most `MAX_LINE_BYTES`, or nothing at the end of input."""
+        is_dropping = False
+        while True:
+            try:
+                line = await self._stream.readuntil()
+            except asyncio.LimitOverrunError as overrun:
+                if not is_dropping:
+                    logger.warning("dropping a message of more than %d bytes from standard input", MAX_LINE_BYTES)
+                is_dropping = True
+                await self._stream.readexactly(overrun.consumed)
+            except asyncio.IncompleteReadError as end:
+                return b"" if is_dropping else end.partial
+            else:
+                if not is_dropping:
+                    return line
+                is_dropping = False
+
+
+class _Writer:
+    """Standard output, as the SDK writes to it: no message waits in a buffer of ours, so `flush` has nothing to do."""
+
+    def __init__(self, fd: int, on_end: Callable[[], None]) -> None:
+        self._fd = fd
+        self._on_end = on_end
+
+    async def write(self, text: str) -> None:
+        rest = memoryview(text.encode())
+        while rest:
+            try:
+                rest = rest[os.write(self._fd, rest) :]
+            except BlockingIOError:
+                await self._wait_writable()
+            except OSError as error:
+                if not isinstance(error, ConnectionError):
+                    logger.error("cannot write to standard output: %s", error)  # noqa: TRY400  (the text says it all)
+                self._on_end()
+                return
+
+    async def flush(self) -> None:
+        pass
+
+    async def _wait_writable(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_writable = asyncio.Event()
+        loop.add_writer(self._fd, is_writable.set)
+        try:
+            await is_writable.wait()
+        finally:
+            loop.remove_writer(self._fd)
+
+
+@asynccontextmanager
+async def _open_lines(fd: int) -> AsyncGenerator[_Lines]:
+    """Read `fd` on the event loop; its blocking mode is put back at the end."""
+    stream = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    was_blocking = os.get_blocking(fd)
+    # closefd: the transport closes its file only on a later turn of the loop, when the number may be another file's.
+    file = os.fdopen(fd, "rb", buffering=0, closefd=False)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), file
+    )
+    try:
+        yield _Lines(stream, transport.close)
+    finally:
+        transport.close()
+        os.set_blocking(fd, was_blocking)
+
+
+@contextmanager
+def _divert_standard_streams() -> Generator[tuple[int, int]]:
+    """Yield private, pollable descriptors of the host's two streams, with 0 and 1 pointing elsewhere meanwhile.
+
+    Stray prints, and children that inherit the descriptors, then reach the log instead of the protocol.
+    """
+    with ExitStack() as stack:
+        private_input, private_output = (_duplicate(stack, fd) for fd in (0, 1))
+        stack.callback(os.set_blocking, private_output, os.get_blocking(private_output))
+        os.set_blocking(private_output, False)
+        with _open_fd(os.devnull, os.O_RDONLY) as nothing:
+            os.dup2(nothing, 0)
+        stack.callback(os.dup2, private_input, 0)
+        try:
+            os.dup2(2, 1)
+        except OSError:
+            with _open_fd(os.devnull, os.O_WRONLY) as nowhere:
+                os.dup2(nowhere, 1)
+        stack.callback(os.dup2, private_output, 1)
+        # Text printed meanwhile may still be buffered, and must not follow the descriptor back.
+        stack.callback(_flush_prints)
+        yield _make_pollable(stack, private_input), private_output
+
+
+def _duplicate(stack: ExitStack, fd: int) -> int:
+    duplicate = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    stack.callback(os.close, duplicate)
+    return duplicate
+
+
+@contextmanager
+def _open_fd(path: str, flags: int) -> Generator[int]:
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _flush_prints() -> None:
+    with suppress(OSError, ValueError, AttributeError):
+        sys.stdout.flush()
+
+
+def _make_pollable(stack: ExitStack, fd: int) -> int:
+    """Return `fd`, or for files and devices, which cannot be polled, the end of a pipe that a thread copies them to."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(fd):
+        return fd
+    read_end, write_end = os.pipe()
+    stack.callback(os.close, read_end)
+    source, target = os.fdopen(os.dup(fd), "rb"), os.fdopen(write_end, "wb")
+
+    def copy() -> None:
+        with suppress(OSError), source, target:
+            shutil.copyfileobj(source, target)
+
+    threading.Thread(target=copy, name="standard-input", daemon=True).start()
+    return read_end

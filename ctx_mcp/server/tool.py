@@ -1,0 +1,63 @@
+"""A tool is a value: its contract, and the coroutine that does it. The list of all is `ctx_mcp.server.tools.TOOLS`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import mcp_types
+
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.server.schemas import Arguments, Facts, input_schema, output_schema
+
+A = TypeVar("A", bound=Arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a tool says: `text` is complete on its own for a model, `facts` say the same to a program.
+
+    A large payload stands in `payload` and nowhere else; it follows the text as a block of its own.
+    """
+
+    text: str
+    facts: Facts
+    payload: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tool(Generic[A]):
+    """One tool. All four hints are always given; a tool either reads or writes, never both."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[A]
+    facts: type[Facts]
+    run: Callable[[AsyncContextService, A], Awaitable[Answer]]
+    read_only: bool
+    destructive: bool = False
+    idempotent: bool = False
+    changes_list: bool = False
+    """It may add, rename or remove a context, so that lists of them are out of date."""
+
+    def definition(self) -> mcp_types.Tool:
+        """Return what tools/list says of it; `tools/<name>.json` is exactly this."""
+        return mcp_types.Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=input_schema(self.arguments),
+            output_schema=output_schema(self.facts),
+            annotations=mcp_types.ToolAnnotations(
+                title=self.title,
+                read_only_hint=self.read_only,
+                destructive_hint=self.destructive,
+                idempotent_hint=self.idempotent or self.read_only,
+                open_world_hint=False,
+            ),
+        )
+
+
+AnyTool = Tool[Any]

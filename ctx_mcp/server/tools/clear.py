@@ -1,0 +1,143 @@
+"""Tools of the long job clear: start it, and look how it stands."""
+
+from __future__ import annotations
+
+import anyio
+from pydantic import Field
+
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.domain.errors import InvalidArgument, TaskNotFound
+from ctx_mcp.domain.models import ContextState, Task, TaskKind
+from ctx_mcp.server.schemas import Arguments, Facts
+from ctx_mcp.server.tool import Answer, Tool
+from ctx_mcp.server.tools.facts import ContextId, WaitS, context_id_of
+from ctx_mcp.wire.operations import ClearContext, GetContext, GetTask
+
+_FIRST_LOOK_S = 0.02
+_SLOWEST_LOOK_S = 0.5
+_POLL_AFTER_S = 2
+
+
+class StartArguments(Arguments):
+    context_id: ContextId
+    wait_s: WaitS = 0
+
+
+class StatusArguments(Arguments):
+    context_id: str | None = Field(default=None, description="Id or exact name; or give task_id.")
+    task_id: str | None = Field(default=None, description="From context_clear_start.")
+    wait_s: WaitS = 0
+
+
+class ClearFacts(Facts):
+    context_id: str
+    status: str = Field(description="clearing, then available.")
+    task_id: str | None = None
+    state: str | None = Field(default=None, description="working, completed, failed or cancelled.")
+    files_done: int | None = None
+    files_total: int | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    poll_after_s: int | None = Field(default=None, description="Ask again after this; absent when ended.")
+    error: str | None = None
+
+
+async def start_clear(service: AsyncContextService, arguments: StartArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    task = await service.call(ClearContext(context_id))
+    return await _answer(service, context_id, task.task_id if task else None, arguments.wait_s)
+
+
+async def clear_status(service: AsyncContextService, arguments: StatusArguments) -> Answer:
+    if (arguments.context_id is None) == (arguments.task_id is None):
+        raise InvalidArgument("give context_id or task_id, and not both")
+    if arguments.task_id is not None:
+        if not service.capabilities.tasks:
+            raise InvalidArgument("this backend shows no tasks; give context_id instead of task_id")
+        task = await service.call(GetTask(task_id=arguments.task_id))
+        return await _answer(service, task.context_id or "", task.task_id, arguments.wait_s)
+    context_id = await context_id_of(service, arguments.context_id or "")
+    task_id = None
+    if service.capabilities.tasks:
+        try:
+            task_id = (await service.call(GetTask(context_id=context_id, kind=TaskKind.CLEAR))).task_id
+        except TaskNotFound:
+            return Answer(
+                f"No clear was started on {context_id}; context_clear_start starts one.",
+                ClearFacts(context_id=context_id, status=ContextState.AVAILABLE),
+            )
+    return await _answer(service, context_id, task_id, arguments.wait_s)
+
+
+async def _answer(service: AsyncContextService, context_id: str, task_id: str | None, wait_s: int) -> Answer:
+    """Hold the call until the clear ends, at most `wait_s` seconds, and say how it stands."""
+    deadline = anyio.current_time() + wait_s
+    pause_s = _FIRST_LOOK_S
+    while True:
+        facts = await _look(service, context_id, task_id)
+        left_s = deadline - anyio.current_time()
+        if facts.poll_after_s is None or left_s <= 0:
+            return Answer(_text(facts), facts)
+        await anyio.sleep(min(pause_s, left_s))
+        pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
+
+
+async def _look(service: AsyncContextService, context_id: str, task_id: str | None) -> ClearFacts:
+    if task_id is not None:
+        return _task_facts(await service.call(GetTask(task_id=task_id)))
+    status = str((await service.call(GetContext(context_id=context_id))).context.state)
+    ended = status == ContextState.AVAILABLE
+    return ClearFacts(context_id=context_id, status=status, poll_after_s=None if ended else _POLL_AFTER_S)
+
+
+def _task_facts(task: Task) -> ClearFacts:
+    return ClearFacts(
+        context_id=task.context_id or "",
+        status=ContextState.AVAILABLE if task.is_final else ContextState.CLEARING,
+        task_id=task.task_id,
+        state=str(task.state),
+        files_done=task.files_done,
+        files_total=task.files_total,
+        bytes_done=task.bytes_done,
+        bytes_total=task.bytes_total,
+        poll_after_s=None if task.is_final else _POLL_AFTER_S,
+        error=task.error_message,
+    )
+
+
+def _text(facts: ClearFacts) -> str:
+    counted = ""
+    if facts.files_done is not None:
+        counted = f": {facts.files_done} of {facts.files_total} files, {facts.bytes_done} of {facts.bytes_total} bytes"
+    if facts.poll_after_s is None:
+        state = facts.state or "completed"
+        return f"Clear of {facts.context_id} {state}{counted}." + (f" {facts.error}" if facts.error else "")
+    return (
+        f"Clearing {facts.context_id}{counted}. Its files are gone already; their space is being freed. "
+        f"Look again in {facts.poll_after_s} s: context_clear_status(context_id={facts.context_id!r}, wait_s=20)"
+    )
+
+
+START = Tool(
+    name="context_clear_start",
+    title="Start clearing context",
+    description=(
+        "Remove all files of a context, keeping the context. Returns at once; follow it with context_clear_status. "
+        "Starting again while it runs joins the same task."
+    ),
+    arguments=StartArguments,
+    facts=ClearFacts,
+    run=start_clear,
+    read_only=False,
+    destructive=True,
+    idempotent=True,
+)
+STATUS = Tool(
+    name="context_clear_status",
+    title="Get clear status",
+    description="See how the latest clear of a context stands: state, counters, when to ask again. Give one id.",
+    arguments=StatusArguments,
+    facts=ClearFacts,
+    run=clear_status,
+    read_only=True,
+)

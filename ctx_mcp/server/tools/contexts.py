@@ -1,0 +1,144 @@
+"""Tools for contexts: list, get, create, rename, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.server.schemas import Arguments, Facts
+from ctx_mcp.server.tool import Answer, Tool
+from ctx_mcp.server.tools.facts import (
+    ContextFacts,
+    ContextId,
+    DoneFacts,
+    context_facts,
+    context_id_of,
+    context_line,
+)
+from ctx_mcp.wire.operations import DeleteContext, GetContext, ListContexts, UpdateContext
+
+ContextName = Annotated[str, Field(description="1 to 255 characters, not shaped like an id.")]
+
+
+class ListArguments(Arguments):
+    max_results: int = Field(default=10, ge=1, le=100)
+    next_token: str | None = Field(default=None, description="From the previous page.")
+
+
+class ListFacts(Facts):
+    contexts: list[ContextFacts]
+    total_count: int | None = None
+    next_token: str | None = None
+
+
+class ContextArguments(Arguments):
+    context_id: ContextId
+
+
+class CreateArguments(Arguments):
+    name: ContextName
+
+
+class CreatedFacts(ContextFacts):
+    created: bool | None = Field(default=None, description="False: it was there before. Absent: not known.")
+
+
+class UpdateArguments(Arguments):
+    context_id: ContextId
+    name: ContextName
+
+
+async def list_contexts(service: AsyncContextService, arguments: ListArguments) -> Answer:
+    page = await service.call(ListContexts(arguments.max_results, arguments.next_token))
+    rows = [context_facts(context) for context in page.contexts]
+    total = f" of {page.total_count}" if page.total_count is not None else ""
+    lines = [f"{len(rows)}{total} contexts, newest first:", *map(context_line, rows)]
+    if not rows:
+        lines = ["No contexts here; context_create makes one."]
+    if page.next_token:
+        lines.append(f"More: context_list(next_token={page.next_token!r})")
+    facts = ListFacts(contexts=rows, total_count=page.total_count, next_token=page.next_token)
+    return Answer("\n".join(lines), facts)
+
+
+async def get_context(service: AsyncContextService, arguments: ContextArguments) -> Answer:
+    facts = context_facts(await service.find(arguments.context_id))
+    return Answer(f"{context_line(facts)}, created {facts.created_at}", facts)
+
+
+async def create_context(service: AsyncContextService, arguments: CreateArguments) -> Answer:
+    found = await service.call(GetContext(name=arguments.name, create=True))
+    facts = CreatedFacts(**context_facts(found.context).model_dump(), created=found.created)
+    how = {True: "Created", False: "Existed already:", None: "Ready:"}[found.created]
+    return Answer(f"{how} {context_line(facts)}", facts)
+
+
+async def update_context(service: AsyncContextService, arguments: UpdateArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    await service.call(UpdateContext(context_id, arguments.name))
+    facts = context_facts(await service.find(context_id))
+    return Answer(f"Renamed: {context_line(facts)}", facts)
+
+
+async def delete_context(service: AsyncContextService, arguments: ContextArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    await service.call(DeleteContext(context_id))
+    return Answer(f"Deleted context {context_id} with all its files.", DoneFacts())
+
+
+LIST = Tool(
+    name="context_list",
+    title="List contexts",
+    description="List the contexts you can use, newest first, in pages. To look up one by name, use context_get.",
+    arguments=ListArguments,
+    facts=ListFacts,
+    run=list_contexts,
+    read_only=True,
+)
+GET = Tool(
+    name="context_get",
+    title="Get context",
+    description="Look up one context by id or exact name: its id, state and times. For its files, use file_list.",
+    arguments=ContextArguments,
+    facts=ContextFacts,
+    run=get_context,
+    read_only=True,
+)
+CREATE = Tool(
+    name="context_create",
+    title="Create context",
+    description=(
+        "Create a context (a durable, named file store), or return the one that has this name already; "
+        "the answer says which. Safe to repeat."
+    ),
+    arguments=CreateArguments,
+    facts=CreatedFacts,
+    run=create_context,
+    read_only=False,
+    idempotent=True,
+    changes_list=True,
+)
+UPDATE = Tool(
+    name="context_update",
+    title="Rename context",
+    description="Rename a context; its id and files stay. Refused when another context has the name.",
+    arguments=UpdateArguments,
+    facts=ContextFacts,
+    run=update_context,
+    read_only=False,
+    idempotent=True,
+    changes_list=True,
+)
+DELETE = Tool(
+    name="context_delete",
+    title="Delete context",
+    description="Delete a context with all its files. To keep it and only remove the files, use context_clear_start.",
+    arguments=ContextArguments,
+    facts=DoneFacts,
+    run=delete_context,
+    read_only=False,
+    destructive=True,
+    changes_list=True,
+)

@@ -1,0 +1,160 @@
+"""Tools that list files, move them by URL, and delete them."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+
+from pydantic import Field
+
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.domain.clock import to_iso
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.domain.models import FilePage, PresignedUrl
+from ctx_mcp.server.schemas import Arguments, Facts
+from ctx_mcp.server.tool import Answer, Tool
+from ctx_mcp.server.tools.facts import ContextId, DoneFacts, FileFacts, FilePath, context_id_of, file_facts
+from ctx_mcp.wire.operations import DeleteFile, GetFileDownloadUrl, GetFileUploadUrl, ListFiles
+
+_MAX_PAGE_SIZE = 200
+
+
+class ListArguments(Arguments):
+    context_id: ContextId
+    parent_folder_path: str = Field(default="/", description="Folder whose direct children are listed.")
+    page_number: int = Field(default=1, ge=1)
+    page_size: int = Field(default=DEFAULT_LIMITS.default_page_size, ge=1, le=_MAX_PAGE_SIZE)
+    next_token: str | None = Field(default=None, description="From the previous page; replaces page_number.")
+
+
+class ListFacts(Facts):
+    folder: str
+    files: list[FileFacts]
+    total_count: int | None = None
+    next_token: str | None = None
+
+
+class FileArguments(Arguments):
+    context_id: ContextId
+    file_path: FilePath
+
+
+class UrlFacts(Facts):
+    url: str
+    method: str
+    headers: dict[str, str] = Field(description="Headers to send with it.")
+    expires_at: str | None = None
+    curl: str = Field(description="A command line that does it.")
+
+
+async def list_files(service: AsyncContextService, arguments: ListArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    by_page = arguments.page_number > 1
+    page = await service.list_page(
+        ListFiles(
+            context_id,
+            arguments.parent_folder_path,
+            page_number=arguments.page_number,
+            page_size=arguments.page_size,
+            max_results=None if by_page and not arguments.next_token else arguments.page_size,
+            next_token=arguments.next_token,
+        )
+    )
+    rows = [file_facts(entry) for entry in page.entries]
+    folder = arguments.parent_folder_path or "/"
+    facts = ListFacts(folder=folder, files=rows, total_count=page.total_count, next_token=page.next_token)
+    return Answer(_list_text(arguments, rows, page), facts)
+
+
+async def upload_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    url = await service.call(GetFileUploadUrl(context_id, arguments.file_path))
+    name = arguments.file_path.rpartition("/")[2]
+    # -g: curl would read braces in the file's name as a pattern.
+    facts = _url_facts(url, f"curl -fsSg -T {shlex.quote('./' + name)}")
+    return Answer(f"Send the file's bytes by {url.method} until {facts.expires_at}:\n{facts.curl}", facts)
+
+
+async def download_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    url = await service.call(GetFileDownloadUrl(context_id, arguments.file_path))
+    name = arguments.file_path.rpartition("/")[2]
+    facts = _url_facts(url, f"curl -fsSg -o {shlex.quote('./' + name)}")
+    return Answer(f"Fetch the file's bytes by {url.method} until {facts.expires_at}:\n{facts.curl}", facts)
+
+
+async def delete_file(service: AsyncContextService, arguments: FileArguments) -> Answer:
+    context_id = await context_id_of(service, arguments.context_id)
+    await service.call(DeleteFile(context_id, arguments.file_path))
+    return Answer(f"Deleted {arguments.file_path}.", DoneFacts())
+
+
+def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) -> str:
+    folder = arguments.parent_folder_path or "/"
+    if not rows:
+        return f"{folder} holds nothing on this page ({page.total_count or 0} in all)."
+    total = f" of {page.total_count}" if page.total_count is not None else ""
+    lines = [f"{len(rows)}{total} in {folder}:"]
+    lines += [f"{row.name}/" if row.kind == "FOLDER" else f"{row.name}  {row.size_bytes} bytes" for row in rows]
+    if page.next_token:
+        same = f"context_id={arguments.context_id!r}, parent_folder_path={folder!r}"
+        lines.append(f"More: file_list({same}, next_token={page.next_token!r})")
+    return "\n".join(lines)
+
+
+def _url_facts(url: PresignedUrl, command: str) -> UrlFacts:
+    expires_at = None if url.expires_at is None else to_iso(datetime.fromtimestamp(url.expires_at, UTC))
+    flags = "".join(f" -H {shlex.quote(f'{name}: {value}')}" for name, value in url.headers.items())
+    return UrlFacts(
+        url=url.url,
+        method=url.method,
+        headers=url.headers,
+        expires_at=expires_at,
+        curl=f"{command}{flags} {shlex.quote(url.url)}",
+    )
+
+
+LIST = Tool(
+    name="file_list",
+    title="List files",
+    description="List the direct children of a folder in name order, in pages; folders end with '/'. Not recursive.",
+    arguments=ListArguments,
+    facts=ListFacts,
+    run=list_files,
+    read_only=True,
+)
+UPLOAD_URL = Tool(
+    name="file_upload_url",
+    title="Get upload URL",
+    description=(
+        "Get a URL that takes one file's bytes by PUT, valid for an hour, with a curl line. "
+        "For large or binary files; short text goes by file_write."
+    ),
+    arguments=FileArguments,
+    facts=UrlFacts,
+    run=upload_url,
+    read_only=False,
+    idempotent=True,
+)
+DOWNLOAD_URL = Tool(
+    name="file_download_url",
+    title="Get download URL",
+    description=(
+        "Get a URL that gives one file's bytes by GET, valid for an hour, with a curl line. "
+        "For large or binary files; text is read by file_read."
+    ),
+    arguments=FileArguments,
+    facts=UrlFacts,
+    run=download_url,
+    read_only=True,
+)
+DELETE = Tool(
+    name="file_delete",
+    title="Delete file",
+    description="Delete one file. To remove all files of a context, use context_clear_start.",
+    arguments=FileArguments,
+    facts=DoneFacts,
+    run=delete_file,
+    read_only=False,
+    destructive=True,
+)

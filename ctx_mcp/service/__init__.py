@@ -1,0 +1,1 @@
+"""The rules of a context service over the stores, and its HTTP face."""

@@ -1,0 +1,259 @@
+"""Rules of files: listing, presigned URLs, reading and writing bytes. Bytes are safe before their row is written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
+
+import anyio
+
+from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
+from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, InvalidToken
+from ctx_mcp.domain.identity import new_object_key
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.domain.models import Caller, FileContent, FileEntry, FilePage, PresignedUrl
+from ctx_mcp.domain.paths import normalize_folder, normalize_path
+from ctx_mcp.service.changes import ChangeHub
+from ctx_mcp.service.hops import Hops
+from ctx_mcp.service.urls import GET, PUT, UrlSigner
+from ctx_mcp.store.files import OpenedFile, StoredContent, Written
+from ctx_mcp.store.store import Store
+from ctx_mcp.wire.operations import (
+    DeleteFile,
+    GetFileDownloadUrl,
+    GetFileUploadUrl,
+    ListFiles,
+    ReadFile,
+    WriteFile,
+)
+
+_CURSOR = "files"
+
+
+class FileRules:
+    """`base_url` tells where presigned URLs point; asking for it may start the listener that serves them."""
+
+    def __init__(
+        self,
+        store: Store,
+        hops: Hops,
+        hub: ChangeHub,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        signer: UrlSigner,
+        base_url: Callable[[], Awaitable[str]],
+    ) -> None:
+        self._rows = store.files
+        self._objects = store.objects
+        self._hops = hops
+        self._hub = hub
+        self._limits = limits
+        self._clock = clock
+        self._signer = signer
+        self._base_url = base_url
+
+    async def list(self, caller: Caller, operation: ListFiles) -> FilePage:
+        """Answer one page of a folder's direct children in name order.
+
+        Raises:
+            InvalidArgument: a page number or size out of range.
+            InvalidPath, InvalidToken, ContextNotFound, PathConflict: as named.
+        """
+        folder = normalize_folder(operation.parent_folder_path, self._limits)
+        by_token = operation.max_results is not None or operation.next_token is not None
+        size = operation.max_results or self._limits.default_page_size if by_token else operation.page_size
+        if not 1 <= size <= self._limits.max_page_size:
+            raise InvalidArgument(f"a page holds 1 to {self._limits.max_page_size} files, not {size}")
+        offset, after = 0, None
+        if operation.next_token is not None:
+            token_folder, name = decode_cursor(operation.next_token, _CURSOR, str, str)
+            if token_folder != folder:
+                raise InvalidToken(f"next_token belongs to the folder {token_folder!r}, not {folder!r}")
+            after = str(name)
+        elif not by_token:
+            if operation.page_number < 1:
+                raise InvalidArgument(f"page_number starts at 1, not {operation.page_number}")
+            offset = (operation.page_number - 1) * size
+            if offset > 2**40:
+                raise InvalidArgument("page_number is too large")
+        rows, total = await self._hops.read(
+            self._rows.page,
+            caller.account,
+            operation.context_id,
+            folder,
+            limit=size + 1,
+            offset=offset,
+            after=after,
+        )
+        token = encode_cursor(_CURSOR, folder, rows[size - 1].name) if len(rows) > size else None
+        return FilePage(tuple(rows[:size]), total, token, size)
+
+    async def upload_url(self, caller: Caller, operation: GetFileUploadUrl) -> PresignedUrl:
+        """Give the right to PUT one file.
+
+        Raises:
+            InvalidPath, ContextNotFound, PathConflict: what the PUT itself would be refused for.
+        """
+        path = normalize_path(operation.file_path, self._limits)
+        await self._hops.read(self._rows.check_writable, caller.account, operation.context_id, path)
+        return await self._presign(PUT, operation.context_id, path)
+
+    async def download_url(self, caller: Caller, operation: GetFileDownloadUrl) -> PresignedUrl:
+        """Give the right to GET one file that is there.
+
+        Raises:
+            InvalidPath, ContextNotFound, FileNotFound: as named.
+        """
+        path = normalize_path(operation.file_path, self._limits)
+        self._rows.open(caller.account, operation.context_id, path)
+        return await self._presign(GET, operation.context_id, path)
+
+    async def delete(self, caller: Caller, operation: DeleteFile) -> None:
+        """Delete one file; its versions stay until the retention ends.
+
+        Raises:
+            InvalidPath, ContextNotFound, FileNotFound: as named.
+        """
+        path = normalize_path(operation.file_path, self._limits)
+        await self._hops.write(
+            self._rows.delete, caller.account, operation.context_id, path, actor=caller.actor, now=self._clock()
+        )
+        self._hub.publish(caller.account, operation.context_id)
+
+    async def read(self, caller: Caller, operation: ReadFile) -> FileContent:
+        """Answer bytes of one version; at most `limits.max_read_bytes` at once.
+
+        Raises:
+            InvalidArgument: a negative offset or length.
+            InvalidPath, ContextNotFound, FileNotFound: as named.
+        """
+        path = normalize_path(operation.file_path, self._limits)
+        if operation.offset < 0 or (operation.length or 0) < 0:
+            raise InvalidArgument("offset and length must not be negative")
+        opened = self._rows.open(caller.account, operation.context_id, path)
+        length = self._limits.max_read_bytes
+        if operation.length is not None:
+            length = min(length, operation.length)
+        start = min(operation.offset, opened.entry.size_bytes)
+        end = min(start + length, opened.entry.size_bytes)
+        content = bytearray()
+        async for chunk in self.stream(opened, start, end):
+            content += chunk
+        return FileContent(opened.entry, bytes(content), start)
+
+    async def write(self, caller: Caller, operation: WriteFile) -> FileEntry:
+        """Store one file whole.
+
+        Raises:
+            FileTooLarge: larger than `limits.max_write_bytes`; an upload URL takes more.
+            InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
+        """
+        if len(operation.content) > self._limits.max_write_bytes:
+            raise FileTooLarge(
+                f"{len(operation.content)} bytes are more than the {self._limits.max_write_bytes} that can be "
+                "written at once; send the file by an upload URL"
+            )
+
+        async def whole() -> AsyncIterator[bytes]:
+            yield operation.content
+
+        return await self.receive(
+            caller, operation.context_id, operation.file_path, whole(), if_match=operation.if_match
+        )
+
+    def open(self, caller: Caller, context_id: str, file_path: str) -> OpenedFile:
+        """Look a file up for `stream`.
+
+        Raises:
+            InvalidPath, ContextNotFound, FileNotFound: as named.
+        """
+        return self._rows.open(caller.account, context_id, normalize_path(file_path, self._limits))
+
+    async def stream(self, opened: OpenedFile, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of a version from `start` up to but not including `end`, a few at a time."""
+        content = opened.content
+        if content.inline is not None:
+            yield content.inline[start:end]
+        elif content.object_key is not None:
+            async for chunk in self._objects.get(content.object_key, start=start, end=end):
+                yield chunk
+
+    async def receive(
+        self,
+        caller: Caller,
+        context_id: str,
+        file_path: str,
+        chunks: AsyncIterator[bytes],
+        *,
+        if_match: str | None = None,
+    ) -> FileEntry:
+        """Store what `chunks` brings as the whole file; when they break off nothing is left.
+
+        Raises:
+            FileTooLarge: more than `limits.max_file_bytes`.
+            InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
+        """
+        path = normalize_path(file_path, self._limits)
+        digest = hashlib.sha256()
+        size_bytes = 0
+
+        async def counted() -> AsyncIterator[bytes]:
+            nonlocal size_bytes
+            async for chunk in chunks:
+                size_bytes += len(chunk)
+                if size_bytes > self._limits.max_file_bytes:
+                    raise FileTooLarge(f"a file may have at most {self._limits.max_file_bytes} bytes")
+                digest.update(chunk)
+                yield chunk
+
+        bytes_in = counted()
+        head = bytearray()
+        async for chunk in bytes_in:
+            head += chunk
+            if len(head) > self._limits.max_inline_bytes:
+                break
+        else:
+            content = StoredContent(digest.hexdigest(), size_bytes, inline=bytes(head))
+            return (await self._commit(caller, context_id, path, content, if_match)).entry
+
+        async def all_bytes() -> AsyncIterator[bytes]:
+            yield bytes(head)
+            head.clear()
+            async for chunk in bytes_in:
+                yield chunk
+
+        key = new_object_key()
+        await self._objects.put(key, all_bytes())
+        content = StoredContent(digest.hexdigest(), size_bytes, object_key=key)
+        try:
+            written = await self._commit(caller, context_id, path, content, if_match)
+        except BaseException:
+            # Refused or never begun: a store method that has begun runs to its end (hops.py).
+            with anyio.CancelScope(shield=True):
+                await self._objects.delete(key)
+            raise
+        if not written.object_used:
+            await self._objects.delete(key)
+        return written.entry
+
+    async def _commit(
+        self, caller: Caller, context_id: str, path: str, content: StoredContent, if_match: str | None
+    ) -> Written:
+        written = await self._hops.write(
+            self._rows.write,
+            caller.account,
+            context_id,
+            path,
+            content,
+            actor=caller.actor,
+            now=self._clock(),
+            if_match=if_match,
+        )
+        self._hub.publish(caller.account, context_id)
+        return written
+
+    async def _presign(self, method: str, context_id: str, path: str) -> PresignedUrl:
+        expires_at = int(self._clock().timestamp()) + self._limits.url_ttl_s
+        url = self._signer.sign(await self._base_url(), method, context_id, path, expires_at)
+        return PresignedUrl(url, method, expires_at)

@@ -1,0 +1,138 @@
+"""The HTTP face of a context service: every dialect on one port, and the presigned URLs' end.
+
+Whatever goes wrong is answered in the envelope of the dialect that asked, with a stable code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ctx_mcp.domain.errors import AccessDenied, AGBError, FileTooLarge, StoreUnusable, Unauthenticated, UnknownOperation
+from ctx_mcp.domain.identity import new_request_id
+from ctx_mcp.domain.models import Caller
+from ctx_mcp.service.http_files import FileEndpoint
+from ctx_mcp.service.local import LocalService
+from ctx_mcp.service.urls import FILES_PREFIX
+from ctx_mcp.wire.agb import AgbDialect
+from ctx_mcp.wire.dialect import Dialect
+from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
+
+_logger = logging.getLogger(__name__)
+_LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class ApiKeys:
+    """Which account a bearer key stands for. Keys are compared by digest, so that timing tells nothing."""
+
+    def __init__(self, accounts: Mapping[str, str]) -> None:
+        self._accounts = {_digest(key): account for key, account in accounts.items()}
+
+    def account_of(self, key: str | None) -> str:
+        """Return the account of a key.
+
+        Raises:
+            Unauthenticated: no key, or an unknown one.
+        """
+        account = self._accounts.get(_digest(key)) if key else None
+        if account is None:
+            raise Unauthenticated("the API key is missing or not known here; send 'Authorization: Bearer <key>'")
+        return account
+
+
+class ApiEndpoint:
+    """Answers the calls of all dialects."""
+
+    def __init__(self, service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> None:
+        self._service = service
+        self._keys = keys
+        self._dialects = dialects
+        # The largest call is a WriteFile of the native dialect, its content in base64.
+        self._max_body_bytes = service.limits.max_write_bytes * 3 // 2 + 64 * 1024
+
+    async def serve(self, request: Request) -> Response:
+        # An endpoint configured with a trailing slash gives double ones (wire/agb.md §1).
+        path = "/" + request.url.path.lstrip("/")
+        dialect = next((dialect for dialect in self._dialects if dialect.serves(path)), self._dialects[0])
+        try:
+            return _response(await self._answer(dialect, request, path))
+        except AGBError as error:
+            error.request_id = error.request_id or new_request_id()
+            return _response(dialect.spell_error(error))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            error = AGBError("internal error; the service's log has the cause", request_id=new_request_id())
+            _logger.exception("request %s to %s failed", error.request_id, path)
+            return _response(dialect.spell_error(error))
+
+    async def _answer(self, dialect: Dialect, request: Request, path: str) -> HttpAnswer:
+        if not dialect.serves(path):
+            raise UnknownOperation(f"there is no call {request.method} {path[:100]}")
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        caller = Caller(self._keys.account_of(bearer_key(headers)), actor=headers.get("user-agent", "")[:200])
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_body_bytes:
+                raise FileTooLarge(f"a call may have at most {self._max_body_bytes} bytes; send files by URL")
+        message = HttpRequest(request.method, path, dict(request.query_params), headers, bytes(body))
+        operation = dialect.read_request(message)
+        reply = await self._service.handle(caller, operation)
+        return dialect.spell_reply(operation, reply)
+
+
+def files_app(service: LocalService) -> Starlette:
+    """Return an app that serves presigned URLs only, to callers that name this machine as Host."""
+    return Starlette(routes=[_files_route(service, _loopback_only)])
+
+
+def service_app(service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> Starlette:
+    """Return the app of the whole service."""
+    api = Route("/{path:path}", ApiEndpoint(service, keys, dialects).serve, methods=["GET", "POST", "PUT", "DELETE"])
+    return Starlette(routes=[_files_route(service, lambda _: None), api])
+
+
+def _files_route(service: LocalService, check: Callable[[Request], None]) -> Route:
+    files = FileEndpoint(service)
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            check(request)
+            return await files.serve(request)
+        except AGBError as error:
+            error.request_id = error.request_id or new_request_id()
+            return _refusal(error)
+        except OSError as error:
+            return _refusal(StoreUnusable(f"storing the bytes failed: {error}", request_id=new_request_id()))
+
+    return Route(FILES_PREFIX + "{context_id}/{path:path}", endpoint, methods=["GET", "HEAD", "PUT"])
+
+
+def _loopback_only(request: Request) -> None:
+    """Refuse a request that a web page sent here under a name of its own (DNS rebinding)."""
+    name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    if name not in _LOOPBACK_NAMES:
+        raise AccessDenied(f"the Host {name[:100]!r} is not this machine; use the URL as it was given")
+
+
+def _refusal(error: AGBError) -> Response:
+    """Answer a file request that failed, and close the connection: its body may not have been read."""
+    response = _response(AgbDialect().spell_error(error))
+    response.headers["connection"] = "close"
+    return response
+
+
+def _response(answer: HttpAnswer) -> Response:
+    return Response(answer.body, answer.status, dict(answer.headers), media_type="application/json")
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""The presigned URLs' end: PUT, GET and HEAD of one file, streamed both ways at constant memory.
+
+Source: RFC 9110 (ranges §14, conditional requests §13); docs/adr/0006.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from ctx_mcp.domain.clock import to_iso
+from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument
+from ctx_mcp.domain.models import FileEntry
+from ctx_mcp.domain.paths import normalize_path
+from ctx_mcp.service.local import LocalService
+
+_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+
+
+class FileEndpoint:
+    def __init__(self, service: LocalService) -> None:
+        self._service = service
+
+    async def serve(self, request: Request) -> Response:
+        """Serve one request for `/files/<context>/<path>`.
+
+        Raises:
+            AGBError: why it is refused.
+        """
+        context_id: str = request.path_params["context_id"]
+        path = normalize_path("/" + request.path_params["path"], self._service.limits)
+        now_s = self._service.clock().timestamp()
+        self._service.signer.check(request.method, context_id, path, request.query_params, now_s=now_s)
+        if request.method == "PUT":
+            return await self._put(request, context_id, path)
+        return self._get(request, context_id, path)
+
+    async def _put(self, request: Request, context_id: str, path: str) -> Response:
+        limit = self._service.limits.max_file_bytes
+        declared = request.headers.get("content-length")
+        if declared is not None and int(declared) > limit:
+            raise FileTooLarge(f"a file may have at most {limit} bytes, not {declared}")
+        if_match = request.headers.get("if-match")
+        entry = await self._service.files.receive(
+            self._service.owner_of(context_id),
+            context_id,
+            path,
+            _body(request),
+            if_match=if_match.strip('"') if if_match else None,
+        )
+        return Response(status_code=200, headers={"ETag": f'"{entry.etag}"'})
+
+    def _get(self, request: Request, context_id: str, path: str) -> Response:
+        opened = self._service.files.open(self._service.owner_of(context_id), context_id, path)
+        headers = _headers(opened.entry)
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            return Response(status_code=304, headers=headers)
+        size = opened.entry.size_bytes
+        start, end, status = 0, size, 200
+        wanted = request.headers.get("range")
+        if wanted is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+            part = _parse_range(wanted, size)
+            if part == ():
+                return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+            if part is not None:
+                start, end, status = *part, 206
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        headers["Content-Length"] = str(end - start)
+        if request.method == "HEAD":
+            return Response(status_code=status, headers=headers)
+        chunks = self._service.files.stream(opened, start, end)
+        return StreamingResponse(chunks, status_code=status, headers=headers, media_type="application/octet-stream")
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                yield chunk
+    except ClientDisconnect as error:
+        raise InvalidArgument("the upload broke off before its end; nothing was stored") from error
+
+
+def _headers(entry: FileEntry) -> dict[str, str]:
+    headers = {
+        "ETag": f'"{entry.etag}"',
+        "Accept-Ranges": "bytes",
+        # What is stored may be anything: a browser must save it, never run it.
+        "Content-Disposition": "attachment",
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+        "X-Ctx-Modified": to_iso(entry.modified_at) or "",
+    }
+    if entry.digest is not None:
+        headers["X-Ctx-Sha256"] = entry.digest
+    return headers
+
+
+def _parse_range(text: str, size: int) -> tuple[int, int] | tuple[()] | None:
+    """Return start and end of a single range; `()` when it lies outside; None when it is to be ignored."""
+    match = _RANGE.match(text.strip())
+    if match is None or match.groups() == ("", ""):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(0, size - int(last)), size
+    else:
+        start = int(first)
+        end = min(size, int(last) + 1) if last else size
+        if last and int(last) < start:
+            return None
+    return (start, end) if start < end else ()

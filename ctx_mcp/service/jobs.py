@@ -1,0 +1,164 @@
+"""The long jobs of a store, carried on by whichever process is alive: clear and sweep.
+
+A process works on the tasks it started and takes over those whose lease ran out because their process died.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import anyio
+
+from ctx_mcp.domain.errors import LeaseLost
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.domain.models import Caller, Task
+from ctx_mcp.service.changes import ChangeHub
+from ctx_mcp.service.hops import Hops
+from ctx_mcp.store.store import Store
+from ctx_mcp.wire.operations import ClearContext, GetTask
+
+_logger = logging.getLogger(__name__)
+_CLEAR_STEP_NODES = 500
+_SWEEP_STEP_ROWS = 500
+_SWEEP_INTERVAL = timedelta(hours=1)
+_SWEEP_CHECK_S = 60.0
+
+
+class Jobs:
+    def __init__(self, store: Store, hops: Hops, hub: ChangeHub, limits: Limits, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._hops = hops
+        self._hub = hub
+        self._limits = limits
+        self._clock = clock
+        self._owner = uuid4().hex
+        self._started: list[tuple[str, Task]] = []
+        self._news = anyio.Event()
+
+    async def clear(self, caller: Caller, operation: ClearContext) -> Task:
+        """Start a clear, or extend the one that runs, and answer its task.
+
+        Raises:
+            ContextNotFound: none such in this account.
+        """
+        task, is_new = await self._hops.write(
+            self._store.tasks.start_clear,
+            caller.account,
+            operation.context_id,
+            owner=self._owner,
+            now=self._clock(),
+        )
+        if is_new:
+            self._started.append((caller.account, task))
+            self._news.set()
+        self._hub.publish(caller.account, operation.context_id)
+        return task
+
+    async def get(self, caller: Caller, operation: GetTask) -> Task:
+        """Answer a task as it stands.
+
+        Raises:
+            TaskNotFound, ContextNotFound: none such in this account.
+        """
+        return await self._hops.read(
+            self._store.tasks.get,
+            caller.account,
+            task_id=operation.task_id,
+            context_id=operation.context_id,
+            kind=operation.kind,
+        )
+
+    async def run(self) -> None:
+        """Work until cancelled: tasks started here at once, left-over ones within a lease, the sweep when due."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._run_tasks)
+            group.start_soon(self._run_sweeps)
+
+    async def _run_tasks(self) -> None:
+        while True:
+            self._news = anyio.Event()
+            while self._started:
+                account, task = self._started.pop(0)
+                await self._guarded(partial(self._clear, account), task)
+            left_over = await self._guarded_claim()
+            if left_over is not None:
+                account, task = left_over
+                await self._guarded(partial(self._clear, account), task)
+                continue
+            if not self._started:
+                with anyio.move_on_after(self._limits.lease_s / 2):
+                    await self._news.wait()
+
+    async def _run_sweeps(self) -> None:
+        while True:
+            await anyio.sleep(_SWEEP_CHECK_S)
+            await self.sweep_if_due(_SWEEP_INTERVAL)
+
+    async def sweep_if_due(self, interval: timedelta) -> bool:
+        """Sweep the store unless another process does or one did within `interval`; tell whether it was done."""
+        task = await self._hops.write(self._store.tasks.start_sweep, self._owner, interval=interval, now=self._clock())
+        if task is not None:
+            await self._guarded(self._sweep, task)
+        return task is not None
+
+    async def _guarded_claim(self) -> tuple[str, Task] | None:
+        try:
+            return await self._hops.write(self._store.tasks.claim, self._owner, now=self._clock())
+        except Exception:
+            _logger.exception("looking for tasks to carry on failed")
+            return None
+
+    async def _guarded(self, work: Callable[[Task], Awaitable[None]], task: Task) -> None:
+        try:
+            await work(task)
+        except LeaseLost:
+            _logger.info("task %s is carried on elsewhere", task.task_id)
+        except Exception:
+            _logger.exception("task %s stopped and will be taken up again", task.task_id)
+
+    async def _clear(self, account: str, task: Task) -> None:
+        while not task.is_final:
+            task = await self._hops.write(
+                self._store.tasks.step_clear,
+                task.task_id,
+                self._owner,
+                limit=_CLEAR_STEP_NODES,
+                now=self._clock(),
+            )
+        self._hub.publish(account, task.context_id or "")
+
+    async def _sweep(self, task: Task) -> None:
+        now = self._clock()
+        before = now - timedelta(seconds=self._limits.retention_s)
+        rows = self._store.retention
+        limit = _SWEEP_STEP_ROWS
+        while await self._hops.write(rows.purge_deleted_contexts, before=before, limit=limit, now=now):
+            await self._renew(task)
+        while await self._hops.write(rows.purge_versions, before=before, limit=limit, now=now):
+            await self._renew(task)
+        while await self._hops.write(rows.purge_tasks, before=before, limit=limit):
+            await self._renew(task)
+        while condemned := await self._hops.read(rows.condemned_objects, limit=limit):
+            for _, key in condemned:
+                await self._store.objects.delete(key)
+            await self._hops.write(rows.forget_contents, [content_id for content_id, _ in condemned])
+            await self._renew(task)
+        await self._delete_orphans(task, now - timedelta(seconds=self._limits.orphan_age_s))
+        await self._hops.write(self._store.tasks.complete, task.task_id, self._owner, now=self._clock())
+
+    async def _delete_orphans(self, task: Task, before: datetime) -> None:
+        """Delete objects no row names, left by a crash between bytes and row."""
+        async for batch in self._store.objects.list():
+            old = [key for key, changed_at in batch if changed_at < before]
+            known = await self._hops.read(self._store.retention.known_objects, old)
+            for key in old:
+                if key not in known:
+                    await self._store.objects.delete(key)
+            await self._renew(task)
+
+    async def _renew(self, task: Task) -> None:
+        await self._hops.write(self._store.tasks.renew, task.task_id, self._owner, now=self._clock())

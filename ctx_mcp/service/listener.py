@@ -1,0 +1,80 @@
+"""An HTTP server on one socket inside a running event loop, started and stopped by its owner."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import anyio
+import uvicorn
+from anyio.abc import TaskGroup
+from starlette.types import ASGIApp
+
+from ctx_mcp.domain.errors import StoreUnusable
+
+_SHUTDOWN_S = 3
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: signals are the process owner's."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+class Listener:
+    """Serves `app` from `start` until `stop`."""
+
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+        self._app = app
+        self._host = host
+        self._port = port
+        self._server: _Server | None = None
+        self._stopped = anyio.Event()
+        self.base_url = ""
+
+    async def start(self, group: TaskGroup) -> None:
+        """Listen; when this returns connections are accepted at `base_url`.
+
+        Raises:
+            StoreUnusable: the address cannot be listened on.
+        """
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((self._host, self._port))
+            listening.listen(1024)
+        except OSError as error:
+            listening.close()
+            raise StoreUnusable(f"cannot listen on {self._host}:{self._port}: {error}") from error
+        port = listening.getsockname()[1]
+        shown = f"[{self._host}]" if family == socket.AF_INET6 else self._host
+        self.base_url = f"http://{shown}:{port}"
+        config = uvicorn.Config(
+            self._app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SHUTDOWN_S,
+        )
+        self._server = _Server(config)
+        group.start_soon(self._serve, self._server, listening)
+
+    async def stop(self) -> None:
+        """Stop accepting and wait for running requests, at most a few seconds."""
+        if self._server is not None:
+            self._server.should_exit = True
+            await self._stopped.wait()
+
+    async def _serve(self, server: _Server, listening: socket.socket) -> None:
+        try:
+            await server.serve(sockets=[listening])
+        finally:
+            listening.close()
+            self._stopped.set()

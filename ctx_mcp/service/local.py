@@ -1,0 +1,110 @@
+"""The context service itself: one operation of one caller in, one reply out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from ctx_mcp.domain.errors import AGBError, StoreUnusable, UnknownOperation
+from ctx_mcp.domain.identity import new_request_id
+from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
+from ctx_mcp.domain.models import Caller
+from ctx_mcp.service.changes import ChangeHub
+from ctx_mcp.service.contexts import ContextRules
+from ctx_mcp.service.files import FileRules
+from ctx_mcp.service.hops import Hops
+from ctx_mcp.service.jobs import Jobs
+from ctx_mcp.service.urls import UrlSigner
+from ctx_mcp.store.store import Store
+from ctx_mcp.wire.operations import (
+    Capabilities,
+    ClearContext,
+    DeleteContext,
+    DeleteFile,
+    GetContext,
+    GetFileDownloadUrl,
+    GetFileUploadUrl,
+    GetTask,
+    ListContexts,
+    ListFiles,
+    Operation,
+    R,
+    ReadFile,
+    Reply,
+    UpdateContext,
+    WriteFile,
+)
+
+_logger = logging.getLogger(__name__)
+Handler = Callable[[Caller, Any], Awaitable[Any]]
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class LocalService:
+    """A context service on the stores of this machine. Belongs to one event loop; `jobs.run` must be running."""
+
+    capabilities = Capabilities(native_files=True, tasks=True, file_tokens=True)
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        base_url: Callable[[], Awaitable[str]],
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        hops = Hops()
+        self.changes = ChangeHub()
+        self.limits = limits
+        self.clock = clock
+        self.signer = UrlSigner(store.database.secret("url-signing-key"))
+        self.files = FileRules(store, hops, self.changes, limits, clock, self.signer, base_url)
+        self.jobs = Jobs(store, hops, self.changes, limits, clock)
+        self._contexts = store.contexts
+        rules = ContextRules(store, hops, self.changes, limits, clock)
+        self._handlers: dict[type[Operation[Any]], Handler] = {
+            ListContexts: rules.list,
+            GetContext: rules.get,
+            UpdateContext: rules.update,
+            DeleteContext: rules.delete,
+            ClearContext: self.jobs.clear,
+            GetTask: self.jobs.get,
+            ListFiles: self.files.list,
+            GetFileUploadUrl: self.files.upload_url,
+            GetFileDownloadUrl: self.files.download_url,
+            DeleteFile: self.files.delete,
+            ReadFile: self.files.read,
+            WriteFile: self.files.write,
+        }
+
+    async def handle(self, caller: Caller, operation: Operation[R]) -> Reply[R]:
+        """Do one operation.
+
+        Raises:
+            AGBError: why it was not done, with the request id.
+        """
+        request_id = new_request_id()
+        handler = self._handlers.get(type(operation))
+        if handler is None:
+            raise UnknownOperation(f"no operation {type(operation).__name__}", request_id=request_id)
+        try:
+            result = await handler(caller, operation)
+        except AGBError as error:
+            error.request_id = request_id
+            raise
+        except OSError as error:
+            raise StoreUnusable(f"storing or reading bytes failed: {error}", request_id=request_id) from error
+        return Reply(request_id, cast("R", result))
+
+    def owner_of(self, context_id: str) -> Caller:
+        """Return the caller a presigned URL of this context acts for.
+
+        Raises:
+            ContextNotFound: no such context.
+        """
+        return Caller(self._contexts.account_of(context_id), actor="presigned URL")

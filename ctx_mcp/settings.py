@@ -1,0 +1,125 @@
+"""Settings: flags, then `CTX_MCP_*` environment variables, then defaults, in one frozen value."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import platformdirs
+
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
+
+EMBEDDED = "embedded"
+AGB = "agb"
+AGB_DEFAULT_ENDPOINT = "sdk-api.agb.cloud"
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+_UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z")
+VARIABLES = (
+    "CTX_MCP_BACKEND",
+    "CTX_MCP_ENDPOINT",
+    "CTX_MCP_API_KEY",
+    "CTX_MCP_DATA_DIR",
+    "CTX_MCP_API_KEYS",
+    "CTX_MCP_PUBLIC_URL",
+    "CTX_MCP_MAX_FILE_BYTES",
+    "CTX_MCP_LOG_LEVEL",
+)
+"""Every variable this version reads; docs/settings.md explains each (a test compares the two)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How this process finds its contexts. Keys never appear in the value's text."""
+
+    backend: str = EMBEDDED
+    """`embedded`, `agb`, or the URL of a self-hosted context service."""
+    endpoint: str | None = None
+    """Where the cloud's API is, when not at its usual place."""
+    api_key: str | None = field(default=None, repr=False)
+    data_dir: Path = Path()
+    api_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Keys the service accepts, with the account of each."""
+    public_url: str | None = None
+    """Where clients reach the service, when that is not the address it listens on."""
+    max_file_bytes: int = DEFAULT_LIMITS.max_file_bytes
+    log_level: str = "warning"
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    backend: str | None = None,
+    endpoint: str | None = None,
+    api_key: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    public_url: str | None = None,
+    log_level: str | None = None,
+) -> Settings:
+    """Return the settings; what is given wins over the environment.
+
+    A value that a host left as a literal `${...}` counts as not set; `~` and `${HOME}` in paths are expanded.
+
+    Raises:
+        InvalidArgument: a value no setting can have, with what is allowed.
+    """
+    variables = os.environ if environ is None else environ
+
+    def value(name: str, given: str | None = None) -> str | None:
+        text = (given if given is not None else variables.get(name, "")).strip()
+        return None if not text or _UNEXPANDED.match(text) else text
+
+    chosen = value("CTX_MCP_BACKEND", backend) or EMBEDDED
+    is_url = chosen.startswith(("http://", "https://"))
+    if chosen not in (EMBEDDED, AGB) and not is_url:
+        raise InvalidArgument(
+            f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb' and the URL of a context service"
+        )
+    key = value("CTX_MCP_API_KEY", api_key) or (value("AGB_API_KEY") if chosen == AGB else None)
+    level = (value("CTX_MCP_LOG_LEVEL", log_level) or "warning").lower()
+    if level not in _LOG_LEVELS:
+        raise InvalidArgument(f"CTX_MCP_LOG_LEVEL is {level!r}; allowed are {', '.join(_LOG_LEVELS)}")
+    return Settings(
+        backend=chosen,
+        endpoint=value("CTX_MCP_ENDPOINT", endpoint) or (value("AGB_ENDPOINT") if chosen == AGB else None),
+        api_key=key,
+        data_dir=_folder(value("CTX_MCP_DATA_DIR", None if data_dir is None else os.fspath(data_dir)), variables),
+        api_keys=_api_keys(value("CTX_MCP_API_KEYS") or ""),
+        public_url=value("CTX_MCP_PUBLIC_URL", public_url),
+        max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
+        log_level=level,
+    )
+
+
+def _folder(text: str | None, variables: Mapping[str, str]) -> Path:
+    if text is None:
+        return Path(platformdirs.user_data_dir("ctx-mcp", appauthor=False))
+    home = variables.get("HOME") or str(Path.home())
+    expanded = text.replace("${HOME}", home)
+    if expanded == "~" or expanded.startswith(("~/", "~\\")):
+        expanded = home + expanded[1:]
+    return Path(expanded).absolute()
+
+
+def _byte_count(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_LIMITS.max_file_bytes
+    if not text.isdecimal() or int(text) < 1:
+        raise InvalidArgument(f"CTX_MCP_MAX_FILE_BYTES is {text!r}; give a number of bytes above 0")
+    return int(text)
+
+
+def _api_keys(text: str) -> dict[str, str]:
+    keys: dict[str, str] = {}
+    for position, pair in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
+        key, equals, account = (part.strip() for part in pair.partition("="))
+        if not key or not equals or not account:
+            # The text may be a key: it is not shown.
+            raise InvalidArgument(f"entry {position} of CTX_MCP_API_KEYS is not of the form key=account")
+        if key in keys:
+            raise InvalidArgument(f"entry {position} of CTX_MCP_API_KEYS repeats a key")
+        keys[key] = account
+    return keys

@@ -1,0 +1,1 @@
+"""Where state lives: rows in a database, bytes in an object store, small bytes beside their rows."""

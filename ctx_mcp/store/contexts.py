@@ -1,0 +1,177 @@
+"""Rows of contexts: one transaction a method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+
+from ctx_mcp.domain.clock import from_micros, to_micros
+from ctx_mcp.domain.errors import ContextNotFound, NameTaken
+from ctx_mcp.domain.identity import new_context_id
+from ctx_mcp.domain.models import ACTIVE_TASK_STATES, ContextRecord, ContextState, TaskState
+from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.schema import contexts, tasks
+
+_COLUMNS = (
+    contexts.c.context_id,
+    contexts.c.name,
+    contexts.c.state,
+    contexts.c.created_at,
+    contexts.c.last_used_at,
+)
+_ALIVE = contexts.c.deleted_at.is_(None)
+# Built once: spelling a statement costs as much as running it.
+_BY_ID = select(*_COLUMNS).where(
+    contexts.c.context_id == bindparam("context_id"), contexts.c.account == bindparam("account"), _ALIVE
+)
+_BY_NAME = select(*_COLUMNS).where(
+    contexts.c.account == bindparam("account"), contexts.c.name == bindparam("name"), _ALIVE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextKey:
+    """Sort key of the list, newest first."""
+
+    created_at: int
+    context_id: str
+
+
+def key_of(record: ContextRecord) -> ContextKey:
+    return ContextKey(to_micros(record.created_at) if record.created_at else 0, record.context_id)
+
+
+def not_found(reference: str) -> ContextNotFound:
+    return ContextNotFound(f"Context not found: {reference!r} is no context of this account")
+
+
+def living_context(connection: Connection, account: str, context_id: str) -> AnyRow:
+    """Return the whole row of a context that is not deleted, inside the caller's transaction.
+
+    Raises:
+        ContextNotFound: none such in this account.
+    """
+    query = select(contexts).where(contexts.c.context_id == context_id, contexts.c.account == account, _ALIVE)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise not_found(context_id)
+    return row
+
+
+class ContextRows:
+    """The contexts of all accounts; every method but `account_of` is confined to one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def page(self, account: str, *, limit: int, after: ContextKey | None = None) -> list[ContextRecord]:
+        """Return up to `limit` contexts, newest first, from behind `after` on."""
+        query = select(*_COLUMNS).where(contexts.c.account == account, _ALIVE)
+        if after is not None:
+            older = contexts.c.created_at < after.created_at
+            same_moment = and_(contexts.c.created_at == after.created_at, contexts.c.context_id < after.context_id)
+            query = query.where(or_(older, same_moment))
+        query = query.order_by(contexts.c.created_at.desc(), contexts.c.context_id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [_record(row) for row in connection.execute(query)]
+
+    def count(self, account: str) -> int:
+        query = select(func.count()).select_from(contexts).where(contexts.c.account == account, _ALIVE)
+        with self._database.read() as connection:
+            return connection.scalar(query) or 0
+
+    def get(self, account: str, *, context_id: str | None = None, name: str | None = None) -> ContextRecord:
+        """Return the context with this id, or else this exact name.
+
+        Raises:
+            ContextNotFound: none such in this account.
+        """
+        with self._database.read() as connection:
+            if context_id is not None:
+                row = connection.execute(_BY_ID, {"context_id": context_id, "account": account}).one_or_none()
+            else:
+                row = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
+        if row is None:
+            raise not_found(context_id or name or "")
+        return _record(row)
+
+    def get_or_create(self, account: str, name: str, *, now: datetime) -> tuple[ContextRecord, bool]:
+        """Return the context of this name and whether it was made just now; racing callers get the same one."""
+        moment = to_micros(now)
+        with self._database.write() as connection:
+            row = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
+            if row is not None:
+                return _record(row), False
+            record = ContextRecord(new_context_id(), name, ContextState.AVAILABLE, now, now)
+            connection.execute(
+                insert(contexts).values(
+                    context_id=record.context_id,
+                    account=account,
+                    name=name,
+                    state=ContextState.AVAILABLE,
+                    created_at=moment,
+                    last_used_at=moment,
+                )
+            )
+            return record, True
+
+    def rename(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
+        """Give a context another name; its id stays.
+
+        Raises:
+            ContextNotFound: none such in this account.
+            NameTaken: another context of the account has the name; nothing changed.
+        """
+        with self._database.write() as connection:
+            living_context(connection, account, context_id)
+            holder = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
+            if holder is not None and holder.context_id != context_id:
+                raise NameTaken(f"the name {name!r} belongs to the context {holder.context_id}; choose another name")
+            touch(connection, context_id, now, name=name)
+
+    def delete(self, account: str, context_id: str, *, now: datetime) -> None:
+        """Hide a context at once and end its tasks; rows and bytes stay until the retention ends.
+
+        Raises:
+            ContextNotFound: none such in this account.
+        """
+        with self._database.write() as connection:
+            living_context(connection, account, context_id)
+            moment = to_micros(now)
+            touch(connection, context_id, now, deleted_at=moment)
+            running = and_(tasks.c.context_id == context_id, tasks.c.state.in_(ACTIVE_TASK_STATES))
+            ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment}
+            connection.execute(update(tasks).where(running).values(**ended))
+
+    def mark_used(self, context_id: str, *, now: datetime) -> None:
+        """Note that a context was read; not a change of the context, so its revision stays."""
+        query = update(contexts).where(contexts.c.context_id == context_id).values(last_used_at=to_micros(now))
+        with self._database.write() as connection:
+            connection.execute(query)
+
+    def account_of(self, context_id: str) -> str:
+        """Return the account that owns a context; for callers whose right to it was proved otherwise.
+
+        Raises:
+            ContextNotFound: no such context.
+        """
+        query = select(contexts.c.account).where(contexts.c.context_id == context_id, _ALIVE)
+        with self._database.read() as connection:
+            account: str | None = connection.scalar(query)
+        if account is None:
+            raise not_found(context_id)
+        return account
+
+
+def touch(connection: Connection, context_id: str, now: datetime, **changes: object) -> None:
+    """Change a context's row and raise its revision, by which watchers see that something happened."""
+    values = {"last_used_at": to_micros(now), "revision": contexts.c.revision + 1, **changes}
+    connection.execute(update(contexts).where(contexts.c.context_id == context_id).values(values))
+
+
+def _record(row: AnyRow) -> ContextRecord:
+    return ContextRecord(
+        row.context_id, row.name, row.state, from_micros(row.created_at), from_micros(row.last_used_at)
+    )

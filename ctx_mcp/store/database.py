@@ -1,0 +1,137 @@
+"""Connections and transactions of the row store: SQLite in WAL mode.
+
+Store methods are plain synchronous functions, one transaction each, so that cancelling the caller cannot cut a
+transaction in half; the service calls them in a worker thread. Writes begin IMMEDIATE on one connection, reads
+run on connections of their own and never see what is not committed. Source: docs/adr/0002.
+"""
+
+from __future__ import annotations
+
+import secrets as random
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine, Row, create_engine, event, insert, inspect, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+
+from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.store.schema import SCHEMA_REVISION, secrets
+
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+_BUSY_TIMEOUT_MS = 60_000
+_MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Database:
+    """The row store of one data folder. Thread-safe; several processes may hold the same folder open."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database file, making or migrating it when needed.
+
+        Raises:
+            StoreUnusable: the file is no database, was written by a newer version, or cannot be opened.
+        """
+        self.path = path
+        try:
+            self._writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
+            self._reader = _sqlite_engine(path, begin="BEGIN", connections=8)
+            self._migrate()
+        except (DBAPIError, OSError) as error:
+            raise StoreUnusable(f"cannot open the data folder's database {path}: {error}") from error
+
+    @contextmanager
+    def write(self) -> Generator[Connection]:
+        """Give a connection inside a transaction that holds the write lock; leaving commits it durably."""
+        with _translated(), self._writer.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Generator[Connection]:
+        """Give a connection that sees one committed state from its first query on."""
+        with _translated(), self._reader.connect() as connection:
+            yield connection
+
+    def secret(self, name: str) -> bytes:
+        """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
+        query = select(secrets.c.value).where(secrets.c.name == name)
+        with self.write() as connection:
+            value: bytes | None = connection.scalar(query)
+            if value is None:
+                value = random.token_bytes(32)
+                connection.execute(insert(secrets).values(name=name, value=value))
+            return value
+
+    def close(self) -> None:
+        self._reader.dispose()
+        self._writer.dispose()
+
+    def _migrate(self) -> None:
+        with self.read() as connection:
+            if _stored_revision(connection) == SCHEMA_REVISION:
+                return
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        with self.write() as connection:
+            stored = _stored_revision(connection)
+            if stored == SCHEMA_REVISION:
+                return
+            if stored is not None:
+                try:
+                    ScriptDirectory.from_config(config).get_revision(stored)
+                except CommandError as error:
+                    raise StoreUnusable(
+                        f"the data folder {self.path.parent} has the stored format {stored}, which this version of "
+                        f"ctx-mcp (format {SCHEMA_REVISION}) does not know; use the newer ctx-mcp that wrote it"
+                    ) from error
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Turn what the database says when it cannot go on (disk full, file gone, lock held) into the domain's error."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreUnusable(f"the store's database failed: {error.orig}") from error
+
+
+def _stored_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+
+
+def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
+    engine = create_engine(
+        f"sqlite:///{path}",
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=_BUSY_TIMEOUT_MS / 1000,
+        # None gives the driver's own transaction control up; `begin` below is the only BEGIN there is.
+        connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+    )
+
+    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    listen: Any = event.listen
+    listen(engine, "connect", prepare)
+    listen(engine, "begin", start)
+    return engine

@@ -1,0 +1,78 @@
+"""Bytes too large for a row: immutable objects under random keys, through obstore, streamed both ways.
+
+Nothing here ever holds more than a few chunks of one object in memory. An object exists only whole: a write
+that fails or is cancelled leaves nothing. Source: docs/storage.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+import obstore
+from obstore.store import LocalStore
+
+# Typed loosely: obstore ships an overload that names a package which is not installed.
+_list_store = cast("Any", obstore.list)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_CHUNK_BYTES = 256 * 1024
+_PART_BYTES = 4 * 1024 * 1024
+
+
+class DiskObjects:
+    """Objects as files below one folder. Evens out that obstore leaves syncing to disk to its caller."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._store = LocalStore(str(folder))
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Store all chunks as the object `key`; when this returns they are on disk.
+
+        Raises:
+            OSError: the disk refused; nothing is left.
+            whatever `chunks` raises: nothing is left.
+        """
+        await obstore.put_async(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
+        await anyio.to_thread.run_sync(_sync_file, self._folder / key, self._folder)
+
+    async def get(self, key: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` up to but not including `end`.
+
+        Raises:
+            FileNotFoundError: no such object.
+        """
+        if start == end:
+            return
+        answer = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+            yield bytes(chunk)
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; one that is gone already is no error."""
+        with suppress(FileNotFoundError):
+            await obstore.delete_async(self._store, key)
+
+    async def list(self) -> AsyncIterator[list[tuple[str, datetime]]]:
+        """Yield batches of key and time of last change of everything stored."""
+        batches = cast("AsyncIterator[list[dict[str, Any]]]", _list_store(self._store, chunk_size=500))
+        async for rows in batches:
+            yield [(row["path"], row["last_modified"]) for row in rows]
+
+
+def _sync_file(path: Path, root: Path) -> None:
+    """Force a file and the folder entries that lead to it to disk."""
+    for target in (path, *path.parents):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if target == root:
+            return

@@ -1,0 +1,163 @@
+"""The tables, as SQLAlchemy Core sees them. Normative page: docs/storage.md; migrations make the same tables.
+
+Moments are microseconds since 1970 (`_at`), sizes are bytes. A node is what stands at a path now; a version is
+what was ever written there; a content is a run of bytes that versions share by digest.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    text,
+)
+
+SCHEMA_REVISION = "0001"
+"""Head of the migrations; a store of another revision is migrated, or refused when it is newer."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite's auto-incrementing key is INTEGER only; elsewhere it must hold more than 2**31.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+# Names sort by code point everywhere, so that a page token means the same on every engine.
+_Path = Text().with_variant(Text(collation="C"), "postgresql")
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+contexts = Table(
+    "contexts",
+    metadata,
+    Column("context_id", String(64), primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("generation", Integer, nullable=False, server_default="1"),
+    Column("revision", BigInteger, nullable=False, server_default="1"),
+    Column("file_count", BigInteger, nullable=False, server_default="0"),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger, nullable=False),
+    Column("deleted_at", BigInteger),
+    Index(
+        "uq_contexts_account_name",
+        "account",
+        "name",
+        unique=True,
+        sqlite_where=text("deleted_at IS NULL"),
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index("ix_contexts_account_created", "account", "created_at", "context_id"),
+    Index("ix_contexts_deleted_at", "deleted_at", sqlite_where=text("deleted_at IS NOT NULL")),
+)
+
+contents = Table(
+    "contents",
+    metadata,
+    Column("content_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("account", String(255), nullable=False),
+    Column("digest", String(64)),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("inline", LargeBinary),
+    Column("object_key", String(128), unique=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("condemned_at", BigInteger),
+    Index("ix_contents_account_digest", "account", "digest"),
+    Index("ix_contents_condemned_at", "condemned_at", sqlite_where=text("condemned_at IS NOT NULL")),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("version_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), nullable=False),
+    Column("file_id", String(64), nullable=False),
+    Column("path", _Path, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("content_id", _RowNumber, ForeignKey("contents.content_id")),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("digest", String(64)),
+    Column("actor", Text, nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("superseded_at", BigInteger),
+    Index("ix_versions_context_path", "context_id", "path", "version_id"),
+    Index("ix_versions_content_id", "content_id"),
+    Index("ix_versions_superseded_at", "superseded_at", sqlite_where=text("superseded_at IS NOT NULL")),
+    sqlite_autoincrement=True,
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), primary_key=True),
+    Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("parent", _Path, primary_key=True),
+    Column("name", _Path, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("file_id", String(64), nullable=False),
+    # No foreign key: checking it would scan all nodes for every version the sweep removes.
+    Column("version_id", _RowNumber),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("digest", String(64)),
+    Column("child_count", BigInteger, nullable=False, server_default="0"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("modified_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("task_id", String(64), primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("context_id", String(64), ForeignKey("contexts.context_id")),
+    Column("kind", String(32), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("parameters", Text, nullable=False, server_default="{}"),
+    Column("files_done", BigInteger, nullable=False, server_default="0"),
+    Column("files_total", BigInteger),
+    Column("bytes_done", BigInteger, nullable=False, server_default="0"),
+    Column("bytes_total", BigInteger),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("lease_owner", String(64)),
+    Column("lease_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index("ix_tasks_context_id", "context_id", "kind", "created_at"),
+    Index(
+        "uq_tasks_active_context_kind",
+        "context_id",
+        "kind",
+        unique=True,
+        sqlite_where=text("state IN ('working', 'input_required')"),
+        postgresql_where=text("state IN ('working', 'input_required')"),
+    ),
+    Index(
+        "ix_tasks_lease_until",
+        "lease_until",
+        sqlite_where=text("state IN ('working', 'input_required')"),
+        postgresql_where=text("state IN ('working', 'input_required')"),
+    ),
+)

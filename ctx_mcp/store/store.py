@@ -1,0 +1,50 @@
+"""One data folder, opened: its rows and its bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.store.contexts import ContextRows
+from ctx_mcp.store.database import Database
+from ctx_mcp.store.files import FileRows
+from ctx_mcp.store.objects import DiskObjects
+from ctx_mcp.store.retention import RetentionRows
+from ctx_mcp.store.tasks import TaskRows
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    database: Database
+    contexts: ContextRows
+    files: FileRows
+    tasks: TaskRows
+    retention: RetentionRows
+    objects: DiskObjects
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_store(data_dir: Path, limits: Limits) -> Store:
+    """Open the data folder, making it when it is missing; only its owner may read it then.
+
+    Raises:
+        StoreUnusable: the folder or its database cannot be used, with the reason.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        objects = DiskObjects(data_dir / "objects")
+    except OSError as error:
+        raise StoreUnusable(f"cannot use the data folder {data_dir}: {error}") from error
+    database = Database(data_dir / "ctx.db")
+    return Store(
+        database=database,
+        contexts=ContextRows(database),
+        files=FileRows(database),
+        tasks=TaskRows(database, lease_s=limits.lease_s),
+        retention=RetentionRows(database),
+        objects=objects,
+    )

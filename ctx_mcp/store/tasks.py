@@ -1,0 +1,261 @@
+"""Rows of tasks: long jobs with a lease, and the clear job's own steps.
+
+A task is worked on only by the holder of its lease; every step renews the lease in the transaction that does
+the step's work, so a process that lost it changes nothing more. Source: docs/adr/0003.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import cast
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+
+from ctx_mcp.domain.clock import from_micros, to_micros
+from ctx_mcp.domain.errors import LeaseLost, TaskNotFound
+from ctx_mcp.domain.identity import new_task_id
+from ctx_mcp.domain.models import ACTIVE_TASK_STATES, ContextState, FileKind, Task, TaskKind, TaskState
+from ctx_mcp.store.contexts import living_context, touch
+from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.schema import nodes, tasks, versions
+
+_ACTIVE = tasks.c.state.in_(ACTIVE_TASK_STATES)
+
+
+class TaskRows:
+    """The tasks of all accounts. `owner` names the process that holds or wants a lease."""
+
+    def __init__(self, database: Database, *, lease_s: float) -> None:
+        self._database = database
+        self._lease = timedelta(seconds=lease_s)
+
+    def get(
+        self, account: str, *, task_id: str | None = None, context_id: str | None = None, kind: str | None = None
+    ) -> Task:
+        """Return a task by its id, or the latest of `kind` of a living context.
+
+        Raises:
+            TaskNotFound: none such in this account.
+            ContextNotFound: no such context in this account.
+        """
+        query = select(tasks).where(tasks.c.account == account)
+        if task_id is not None:
+            query = query.where(tasks.c.task_id == task_id)
+        else:
+            query = query.where(tasks.c.context_id == context_id, tasks.c.kind == kind)
+        with self._database.read() as connection:
+            if task_id is None:
+                living_context(connection, account, context_id or "")
+            row = connection.execute(query.order_by(tasks.c.created_at.desc()).limit(1)).one_or_none()
+        if row is None:
+            raise TaskNotFound(f"no task {task_id!r}" if task_id else f"no {kind} task of context {context_id!r}")
+        return _task(row)
+
+    def claim(self, owner: str, *, now: datetime) -> tuple[str, Task] | None:
+        """Take over one active task whose lease has run out, and return its account with it."""
+        moment = to_micros(now)
+        free = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < moment)
+        ready = and_(_ACTIVE, tasks.c.kind != TaskKind.SWEEP, free)
+        query = select(tasks).where(ready).order_by(tasks.c.created_at).limit(1)
+        with self._database.read() as connection:
+            if connection.execute(query).one_or_none() is None:
+                return None
+        with self._database.write() as connection:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            self._hold(connection, row.task_id, owner, moment)
+            return row.account, _task(row)
+
+    def start_clear(self, account: str, context_id: str, *, owner: str, now: datetime) -> tuple[Task, bool]:
+        """Let all files of a context vanish together, and return the task that reclaims them and if it is new.
+
+        A clear that still runs is extended: files written since it began vanish too, the task stays the same.
+
+        Raises:
+            ContextNotFound: no such context in this account.
+        """
+        moment = to_micros(now)
+        with self._database.write() as connection:
+            context = living_context(connection, account, context_id)
+            running = and_(tasks.c.context_id == context_id, tasks.c.kind == TaskKind.CLEAR, _ACTIVE)
+            task = connection.execute(select(tasks).where(running)).one_or_none()
+            cleared = _cleared(task) if task is not None else []
+            cleared.append((context.generation, moment))
+            totals = {
+                "parameters": json.dumps({"cleared": cleared}),
+                "files_total": (task.files_total if task is not None else 0) + context.file_count,
+                "bytes_total": (task.bytes_total if task is not None else 0) + context.size_bytes,
+                "updated_at": moment,
+            }
+            if task is None:
+                task_id = new_task_id()
+                connection.execute(
+                    insert(tasks).values(
+                        task_id=task_id,
+                        account=account,
+                        context_id=context_id,
+                        kind=TaskKind.CLEAR,
+                        state=TaskState.WORKING,
+                        created_at=moment,
+                        lease_owner=owner,
+                        lease_until=self._until(moment),
+                        **totals,
+                    )
+                )
+            else:
+                task_id = task.task_id
+                connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**totals))
+            emptied = {"generation": context.generation + 1, "file_count": 0, "size_bytes": 0}
+            touch(connection, context_id, now, state=ContextState.CLEARING, **emptied)
+            row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one()
+            return _task(row), task is None
+
+    def step_clear(self, task_id: str, owner: str, *, limit: int, now: datetime) -> Task:
+        """Move up to `limit` cleared nodes into history; the last step makes the context available again.
+
+        Raises:
+            LeaseLost: another process holds the task, or it is settled.
+        """
+        moment = to_micros(now)
+        with self._database.write() as connection:
+            task = _locked(connection, task_id, owner)
+            cleared = _cleared(task)
+            old = and_(nodes.c.context_id == task.context_id, nodes.c.generation <= cleared[-1][0])
+            order = (nodes.c.generation, nodes.c.parent, nodes.c.name)
+            rows = connection.execute(select(nodes).where(old).order_by(*order).limit(limit)).all()
+            files = [row for row in rows if row.kind == FileKind.FILE]
+            _bury(connection, files, cleared)
+            if rows:
+                last = rows[-1]
+                done = or_(
+                    nodes.c.generation < last.generation,
+                    and_(nodes.c.generation == last.generation, nodes.c.parent < last.parent),
+                    and_(
+                        nodes.c.generation == last.generation,
+                        nodes.c.parent == last.parent,
+                        nodes.c.name <= last.name,
+                    ),
+                )
+                connection.execute(delete(nodes).where(nodes.c.context_id == task.context_id, done))
+            progress = {
+                "files_done": task.files_done + len(files),
+                "bytes_done": task.bytes_done + sum(row.size_bytes for row in files),
+            }
+            connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**progress))
+            if len(rows) < limit:
+                _settle(connection, task_id, TaskState.COMPLETED, now)
+                touch(connection, task.context_id, now, state=ContextState.AVAILABLE)
+            else:
+                self._hold(connection, task_id, owner, moment)
+            return _task(connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one())
+
+    def start_sweep(self, owner: str, *, interval: timedelta, now: datetime) -> Task | None:
+        """Take the store's sweep if it is due: none ran within `interval`, and no living process runs one."""
+        moment = to_micros(now)
+        latest = select(tasks).where(tasks.c.kind == TaskKind.SWEEP).order_by(tasks.c.created_at.desc()).limit(1)
+        with self._database.write() as connection:
+            row = connection.execute(latest).one_or_none()
+            if row is not None and TaskState(row.state).is_final:
+                if from_micros(row.finished_at) + interval > now:
+                    return None
+                row = None
+            elif row is not None and row.lease_until >= moment:
+                return None
+            if row is None:
+                values = {"task_id": new_task_id(), "account": "", "kind": TaskKind.SWEEP, "state": TaskState.WORKING}
+                stamps = {"created_at": moment, "updated_at": moment}
+                row = connection.execute(insert(tasks).values(**values, **stamps).returning(*tasks.c)).one()
+            self._hold(connection, row.task_id, owner, moment)
+            return _task(row)
+
+    def renew(self, task_id: str, owner: str, *, now: datetime) -> None:
+        """Keep a lease for its full time from now.
+
+        Raises:
+            LeaseLost: another process holds the task, or it is settled.
+        """
+        with self._database.write() as connection:
+            _locked(connection, task_id, owner)
+            self._hold(connection, task_id, owner, to_micros(now))
+
+    def complete(self, task_id: str, owner: str, *, now: datetime) -> None:
+        """Settle a task as done.
+
+        Raises:
+            LeaseLost: another process holds it, or it is settled already.
+        """
+        with self._database.write() as connection:
+            _locked(connection, task_id, owner)
+            _settle(connection, task_id, TaskState.COMPLETED, now)
+
+    def _until(self, moment: int) -> int:
+        return moment + int(self._lease / timedelta(microseconds=1))
+
+    def _hold(self, connection: Connection, task_id: str, owner: str, moment: int) -> None:
+        lease = {"lease_owner": owner, "lease_until": self._until(moment), "updated_at": moment}
+        connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**lease))
+
+
+def _locked(connection: Connection, task_id: str, owner: str) -> AnyRow:
+    held = and_(tasks.c.task_id == task_id, tasks.c.lease_owner == owner, _ACTIVE)
+    row = connection.execute(select(tasks).where(held)).one_or_none()
+    if row is None:
+        raise LeaseLost(f"the task {task_id} is settled, or another process works on it")
+    return row
+
+
+def _settle(connection: Connection, task_id: str, state: TaskState, now: datetime, **values: object) -> None:
+    moment = to_micros(now)
+    ended = {"state": state, "updated_at": moment, "finished_at": moment, "lease_until": None, **values}
+    connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(ended))
+
+
+def _cleared(task: AnyRow) -> list[tuple[int, int]]:
+    """Return the generations a clear empties and the moment each of them vanished, oldest first."""
+    parameters = cast("dict[str, list[list[int]]]", json.loads(task.parameters))
+    return [(generation, moment) for generation, moment in parameters["cleared"]]
+
+
+def _bury(connection: Connection, files: list[AnyRow], cleared: list[tuple[int, int]]) -> None:
+    """Write into the history that these files ended at the moment of their clear."""
+    if not files:
+        return
+    moments = dict(cleared)
+    by_moment: dict[int, list[AnyRow]] = {}
+    for row in files:
+        by_moment.setdefault(moments[row.generation], []).append(row)
+    for moment, group in by_moment.items():
+        ended = versions.c.version_id.in_([row.version_id for row in group])
+        connection.execute(update(versions).where(ended).values(superseded_at=moment))
+        tombstones = [
+            {
+                "context_id": row.context_id,
+                "file_id": row.file_id,
+                "path": f"{row.parent.rstrip('/')}/{row.name}",
+                "kind": "clear",
+                "created_at": moment,
+                "superseded_at": moment,
+            }
+            for row in group
+        ]
+        connection.execute(insert(versions), tombstones)
+
+
+def _task(row: AnyRow) -> Task:
+    return Task(
+        task_id=row.task_id,
+        kind=row.kind,
+        state=row.state,
+        context_id=row.context_id,
+        files_done=row.files_done,
+        files_total=row.files_total,
+        bytes_done=row.bytes_done,
+        bytes_total=row.bytes_total,
+        created_at=from_micros(row.created_at),
+        updated_at=from_micros(row.updated_at),
+        finished_at=from_micros(row.finished_at) if row.finished_at is not None else None,
+        error_code=row.error_code,
+        error_message=row.error_message,
+    )

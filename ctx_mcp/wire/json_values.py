@@ -1,0 +1,80 @@
+"""Reading JSON and query parameters of unknown shape without trusting a single field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import cast
+
+from ctx_mcp.domain.errors import InvalidArgument
+
+JsonObject = dict[str, object]
+
+
+def parse_object(body: bytes) -> JsonObject | None:
+    """Return the JSON object in `body`; None when it is anything else."""
+    try:
+        value: object = json.loads(body)
+    except ValueError:
+        return None
+    return as_object(value)
+
+
+def as_object(value: object) -> JsonObject | None:
+    return cast("JsonObject", value) if isinstance(value, dict) else None
+
+
+def as_rows(value: object) -> list[JsonObject]:
+    """Return the objects of a JSON array; anything else gives no rows."""
+    if not isinstance(value, list):
+        return []
+    return [row for row in map(as_object, cast("list[object]", value)) if row is not None]
+
+
+def as_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def as_int(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def required(query: Mapping[str, str], name: str) -> str:
+    """Return a parameter that must be there and not blank.
+
+    Raises:
+        InvalidArgument: it is missing or blank.
+    """
+    value = query.get(name, "")
+    if not value.strip():
+        raise InvalidArgument(f"parameter {name} is required and must not be blank")
+    return value
+
+
+def int_parameter(query: Mapping[str, str], name: str, default: int) -> int:
+    """Return a whole number, `default` when absent or empty.
+
+    Raises:
+        InvalidArgument: it is no decimal number.
+    """
+    value = query.get(name, "")
+    if not value:
+        return default
+    try:
+        return int(value)
+    except ValueError as error:
+        raise InvalidArgument(f"parameter {name} must be a whole number, not {value[:40]!r}") from error
+
+
+def bool_parameter(query: Mapping[str, str], name: str) -> bool:
+    """Return a flag; absent is false, letters may be of any case.
+
+    Raises:
+        InvalidArgument: it is neither `true` nor `false`.
+    """
+    value = query.get(name, "").lower()
+    if value in ("", "false"):
+        return False
+    if value == "true":
+        return True
+    raise InvalidArgument(f"parameter {name} must be true or false, not {value[:40]!r}")
