@@ -6,21 +6,21 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.client.calls import ContextCalls
-from ctx_mcp.client.http_transport import HttpTransport
 from ctx_mcp.client.sync_service import ContextService, SyncCalls
 from ctx_mcp.client.transport import Transport
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, EMBEDDED, Settings, load_settings
-from ctx_mcp.wire.agb import AgbDialect
-from ctx_mcp.wire.native import NativeDialect
+
+if TYPE_CHECKING:
+    from ctx_mcp.client.http_transport import HttpTransport
 
 AsyncServiceT = TypeVar("AsyncServiceT", bound=ContextCalls)
 SyncServiceT = TypeVar("SyncServiceT", bound=SyncCalls[Any])
@@ -36,6 +36,11 @@ def open_transport(settings: Settings) -> EmbeddedTransport | HttpTransport:
         return EmbeddedTransport(settings.data_dir, limits=Limits(max_file_bytes=settings.max_file_bytes))
     if not settings.api_key:
         raise InvalidArgument(f"the backend {settings.backend!r} needs an API key; set CTX_MCP_API_KEY or pass api_key")
+    # Imported here: the embedded default does without HTTP, and its library costs a tenth of a second.
+    from ctx_mcp.client.http_transport import HttpTransport
+    from ctx_mcp.wire.agb import AgbDialect
+    from ctx_mcp.wire.native import NativeDialect
+
     if settings.backend == AGB:
         return HttpTransport(settings.endpoint or AGB_DEFAULT_ENDPOINT, settings.api_key, AgbDialect())
     return HttpTransport(settings.backend, settings.api_key, NativeDialect())

@@ -18,7 +18,6 @@ from ctx_mcp.connect import open_transport  # noqa: E402
 from ctx_mcp.domain.errors import AGBError  # noqa: E402
 from ctx_mcp.embedded import EmbeddedTransport  # noqa: E402
 from ctx_mcp.server.app import ContextServer  # noqa: E402
-from ctx_mcp.server.http import serve_http  # noqa: E402
 from ctx_mcp.server.stdio import serve_stdio as serve_pipes  # noqa: E402
 from ctx_mcp.settings import Settings  # noqa: E402
 
@@ -47,6 +46,8 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
     """
     if transport == "stdio":
         return serve_stdio(settings)
+
+    from ctx_mcp.server.http import serve_http
 
     async def face(server: ContextServer) -> None:
         await serve_http(

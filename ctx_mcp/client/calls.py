@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import anyio
 
-from ctx_mcp.client import byte_transfer
 from ctx_mcp.client.results import (
     ClearContextResult,
     Context,
@@ -97,6 +96,8 @@ class ContextCalls:
         """
         if self.capabilities.native_files:
             return await self.call(ReadFile(context_id, file_path, offset, length))
+        from ctx_mcp.client import byte_transfer
+
         url = await self.call(GetFileDownloadUrl(context_id, file_path))
         most = DEFAULT_LIMITS.max_read_bytes
         wanted = most if length is None else min(length, most)
@@ -113,6 +114,8 @@ class ContextCalls:
         """
         if self.capabilities.native_files:
             return await self.call(WriteFile(context_id, file_path, content, if_match))
+        from ctx_mcp.client import byte_transfer
+
         url = await self.call(GetFileUploadUrl(context_id, file_path))
         return await byte_transfer.upload(url, file_path, content, if_match)
 

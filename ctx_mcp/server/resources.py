@@ -68,7 +68,7 @@ async def read_resource(service: AsyncContextService, uri: str) -> mcp_types.Rea
         context = await service.find(reference_of(uri))
         page = await service.list_page(ListFiles(context.context_id, "/", max_results=_PAGE))
     except AGBError as error:
-        raise protocol_error(error) from error
+        raise protocol_error(error, uri=uri) from error
     facts = {
         **context_facts(context).model_dump(exclude_none=True),
         "files": [file_facts(entry).model_dump(exclude_none=True) for entry in page.entries],
@@ -91,8 +91,13 @@ def reference_of(uri: str) -> str:
     return reference
 
 
-def protocol_error(error: AGBError) -> MCPError:
-    """Return the protocol error that carries a domain error: the caller's mistakes are -32602, the rest -32603."""
+def protocol_error(error: AGBError, *, uri: str | None = None) -> MCPError:
+    """Return the protocol error that carries a domain error: the caller's mistakes are -32602, the rest -32603.
+
+    Args:
+        uri: the resource that was asked for, named in the error's data. Source: SEP-2164.
+    """
     code = mcp_types.INVALID_PARAMS if error.http_status < 500 else mcp_types.INTERNAL_ERROR
     step = NEXT_STEP.get(error.error_code, "")
-    return MCPError(code, f"[{error.error_code}] {error.message}. {step}".rstrip())
+    text = f"[{error.error_code}] {error.message.rstrip('.')}. {step}".rstrip()
+    return MCPError(code, text, None if uri is None else {"uri": uri})

@@ -30,6 +30,8 @@ _BY_NAME = select(*_COLUMNS).where(
     contexts.c.account == bindparam("account"), contexts.c.name == bindparam("name"), _ALIVE
 )
 
+_ACCOUNT = select(contexts.c.account).where(contexts.c.context_id == bindparam("context_id"), _ALIVE)
+
 
 @dataclass(frozen=True, slots=True)
 class ContextKey:
@@ -88,11 +90,10 @@ class ContextRows:
         Raises:
             ContextNotFound: none such in this account.
         """
-        with self._database.read() as connection:
-            if context_id is not None:
-                row = connection.execute(_BY_ID, {"context_id": context_id, "account": account}).one_or_none()
-            else:
-                row = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
+        if context_id is not None:
+            row = self._database.first(_BY_ID, {"context_id": context_id, "account": account})
+        else:
+            row = self._database.first(_BY_NAME, {"name": name, "account": account})
         if row is None:
             raise not_found(context_id or name or "")
         return _record(row)
@@ -157,12 +158,10 @@ class ContextRows:
         Raises:
             ContextNotFound: no such context.
         """
-        query = select(contexts.c.account).where(contexts.c.context_id == context_id, _ALIVE)
-        with self._database.read() as connection:
-            account: str | None = connection.scalar(query)
-        if account is None:
+        row = self._database.first(_ACCOUNT, {"context_id": context_id})
+        if row is None:
             raise not_found(context_id)
-        return account
+        return row.account
 
 
 def touch(connection: Connection, context_id: str, now: datetime, **changes: object) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import secrets as random
 import sqlite3
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, Engine, Row, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -40,6 +41,8 @@ class Database:
             self._writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(path, begin="BEGIN", connections=8)
             self._migrate()
+            self._point = _sqlite_engine(path, begin=None, connections=1).connect()
+            self._point_lock = threading.Lock()
         except (DBAPIError, OSError) as error:
             raise StoreUnusable(f"cannot open the data folder's database {path}: {error}") from error
 
@@ -55,6 +58,19 @@ class Database:
         with _translated(), self._reader.connect() as connection:
             yield connection
 
+    def first(self, statement: Select[*tuple[Any, ...]], parameters: dict[str, Any]) -> AnyRow | None:
+        """Return the first row of one statement, bounded to a few rows, as of now.
+
+        It runs on a connection that stays open and in no transaction, which makes it three times cheaper than
+        `read` and fit for the event loop (docs/adr/0002).
+        """
+        with self._point_lock, _translated():
+            try:
+                return self._point.execute(statement, parameters).first()
+            except DBAPIError:
+                self._point.rollback()
+                raise
+
     def secret(self, name: str) -> bytes:
         """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
         query = select(secrets.c.value).where(secrets.c.name == name)
@@ -66,6 +82,8 @@ class Database:
             return value
 
     def close(self) -> None:
+        self._point.close()
+        self._point.engine.dispose()
         self._reader.dispose()
         self._writer.dispose()
 
@@ -111,7 +129,7 @@ def _stored_revision(connection: Connection) -> str | None:
     return connection.scalar(text("SELECT version_num FROM alembic_version"))
 
 
-def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
+def _sqlite_engine(path: Path, *, begin: str | None, connections: int) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -129,9 +147,10 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
 
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        connection.exec_driver_sql(begin or "")
 
     listen: Any = event.listen
     listen(engine, "connect", prepare)
-    listen(engine, "begin", start)
+    if begin is not None:
+        listen(engine, "begin", start)
     return engine

@@ -75,8 +75,7 @@ class FileRows:
         """
         parent, name = split_path(path)
         key = {"context": context_id, "account": account, "parent": parent, "name": name}
-        with self._database.read() as connection:
-            row = connection.execute(_OPEN, key).one_or_none()
+        row = self._database.first(_OPEN, key)
         if row is None:
             raise not_found(context_id)
         if row.kind != FileKind.FILE:

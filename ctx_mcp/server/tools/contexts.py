@@ -23,7 +23,7 @@ ContextName = Annotated[str, Field(description="1 to 255 characters, not shaped 
 
 
 class ListArguments(Arguments):
-    max_results: int = Field(default=10, ge=1, le=100)
+    max_results: int = Field(default=10, ge=1, le=100, description="Rows in one page.")
     next_token: str | None = Field(default=None, description="From the previous page.")
 
 

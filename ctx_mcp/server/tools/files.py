@@ -22,8 +22,10 @@ _MAX_PAGE_SIZE = 200
 class ListArguments(Arguments):
     context_id: ContextId
     parent_folder_path: str = Field(default="/", description="Folder whose direct children are listed.")
-    page_number: int = Field(default=1, ge=1)
-    page_size: int = Field(default=DEFAULT_LIMITS.default_page_size, ge=1, le=_MAX_PAGE_SIZE)
+    page_number: int = Field(default=1, ge=1, description="Which page, from 1.")
+    page_size: int = Field(
+        default=DEFAULT_LIMITS.default_page_size, ge=1, le=_MAX_PAGE_SIZE, description="Rows in one page."
+    )
     next_token: str | None = Field(default=None, description="From the previous page; replaces page_number.")
 
 

@@ -20,7 +20,7 @@ _MAX_SCANNED_BYTES = 64 * 1024 * 1024
 class ReadArguments(Arguments):
     context_id: ContextId
     file_path: FilePath
-    start_line: int = Field(default=1, ge=1)
+    start_line: int = Field(default=1, ge=1, description="First line wanted, from 1.")
     line_count: int | None = Field(default=None, ge=1, description="All that fits when absent.")
 
 
@@ -46,54 +46,62 @@ class _Window:
     def __init__(self, start_line: int, line_count: int | None) -> None:
         self._to_skip = start_line - 1
         self._wanted = line_count
-        self._line = bytearray()
-        self._kept_bytes = 0
-        self.seen_bytes = 0
-        self.lines: list[bytes] = []
+        self._skipped_bytes = 0
+        self._line_feeds = 0
+        self.content = b""
         self.clipped = False
 
     @property
     def is_skipping(self) -> bool:
         return self._to_skip > 0
 
+    @property
+    def seen_bytes(self) -> int:
+        """How far into the file the answer reaches."""
+        return self._skipped_bytes + len(self.content)
+
+    @property
+    def line_count(self) -> int:
+        return self.content.count(b"\n") + (self.content[-1:] not in (b"", b"\n"))
+
     def feed(self, piece: bytes) -> bool:
         """Take the next piece; tell whether the answer is full."""
-        for segment in _split_lines(piece):
-            ended = segment.endswith(b"\n")
-            if self._to_skip:
-                self._to_skip -= ended
-                self.seen_bytes += len(segment)
-                continue
-            room = _MAX_ANSWER_BYTES - self._kept_bytes
-            if len(self._line) + len(segment) > room:
-                if not self.lines:
-                    self._keep(_cut(bytes(self._line + segment), room))
-                    self.clipped = True
-                return True
-            self._line += segment
-            self.seen_bytes += len(segment)
-            if ended:
-                self._keep(bytes(self._line))
-                if len(self.lines) == self._wanted:
-                    return True
-        return False
+        start = 0
+        while self._to_skip:
+            found = piece.find(b"\n", start)
+            if found < 0:
+                self._skipped_bytes += len(piece)
+                return False
+            start = found + 1
+            self._to_skip -= 1
+        self._skipped_bytes += start
+        end, is_full = self._end_of_wanted(piece, start)
+        self.content += piece[start : min(end, start + _MAX_ANSWER_BYTES + 1)]
+        if len(self.content) > _MAX_ANSWER_BYTES:
+            whole_lines = self.content.rfind(b"\n", 0, _MAX_ANSWER_BYTES) + 1
+            self.clipped = not whole_lines
+            self.content = self.content[:whole_lines] if whole_lines else _cut(self.content, _MAX_ANSWER_BYTES)
+            return True
+        return is_full
 
-    def finish(self) -> None:
-        """Take what is left as the last line, at the end of the file."""
-        if self._line:
-            self._keep(bytes(self._line))
-
-    def _keep(self, line: bytes) -> None:
-        self.lines.append(line)
-        self._kept_bytes += len(line)
-        self._line.clear()
+    def _end_of_wanted(self, piece: bytes, start: int) -> tuple[int, bool]:
+        """Return where in the piece the last line asked for ends, and whether it ends there at all."""
+        if self._wanted is None:
+            return len(piece), False
+        while self._line_feeds < self._wanted:
+            found = piece.find(b"\n", start)
+            if found < 0:
+                return len(piece), False
+            start = found + 1
+            self._line_feeds += 1
+        return start, True
 
 
 async def read_file(service: AsyncContextService, arguments: ReadArguments) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
     entry, window = await _read_window(service, context_id, arguments)
-    content = _decoded(entry, b"".join(window.lines))
-    count = len(window.lines)
+    content = _decoded(entry, window.content)
+    count = window.line_count
     more = window.seen_bytes < entry.size_bytes
     facts = ReadFacts(
         path=entry.path,
@@ -142,20 +150,12 @@ async def _read_window(
         if window.feed(piece.content):
             return entry, window
         if offset >= entry.size_bytes or not piece.content:
-            window.finish()
             return entry, window
         if window.is_skipping and offset >= _MAX_SCANNED_BYTES:
             raise InvalidArgument(
                 f"start_line lies behind the first {_MAX_SCANNED_BYTES} bytes of {arguments.file_path!r}; "
                 "fetch the file with file_download_url"
             )
-
-
-def _split_lines(piece: bytes) -> list[bytes]:
-    """Split behind line feeds only: a lone carriage return is part of its line."""
-    lines = [line + b"\n" for line in piece.split(b"\n")]
-    last = lines.pop()[:-1]
-    return [*lines, last] if last else lines
 
 
 def _cut(line: bytes, room: int) -> bytes:
