@@ -58,16 +58,18 @@ class EmbeddedTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        group, listener, store = self._running_group(), self._listener, self._store
+        self._group = self._listener = self._store = self._service = None
         try:
-            if self._listener is not None:
+            if listener is not None:
                 with anyio.CancelScope(shield=True):
-                    await self._listener.stop()
-            group = self._running_group()
+                    await listener.stop()
             group.cancel_scope.cancel()
-            await group.__aexit__(kind, error, trace)
+            # Not told of the block's error, which it would wrap in a group of one.
+            await group.__aexit__(None, None, None)
         finally:
-            if self._store is not None:
-                self._store.close()
+            if store is not None:
+                store.close()
 
     async def send(self, operation: Operation[R]) -> Reply[R]:
         """Do one operation, opening the data folder before the first.
@@ -97,12 +99,13 @@ class EmbeddedTransport:
             return self._service
 
     async def _open(self) -> LocalService:
+        group = self._running_group()
         self._store = await anyio.to_thread.run_sync(_open_store, self._data_dir, self._limits)
         from ctx_mcp.service.local import LocalService
 
         service = LocalService(self._store, base_url=self._url, limits=self._limits)
         service.changes.subscribe(lambda _, context_id: self._tell(context_id))
-        self._running_group().start_soon(service.jobs.run)
+        group.start_soon(service.jobs.run)
         return service
 
     async def _url(self) -> str:
@@ -150,7 +153,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
     try:
         service = LocalService(store, base_url=base_url, limits=limits)
         app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), NativeDialect()])
-        async with anyio.create_task_group() as group:
+        async with _background() as group:
             listener = Listener(app, host, port)
             await listener.start(group)
             group.start_soon(service.jobs.run)
@@ -159,9 +162,20 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
             finally:
                 with anyio.CancelScope(shield=True):
                     await listener.stop()
-                group.cancel_scope.cancel()
     finally:
         store.close()
+
+
+@asynccontextmanager
+async def _background() -> AsyncGenerator[TaskGroup]:
+    """Give a task group that is cancelled with the block, and lets the block's error out as it is."""
+    group = anyio.create_task_group()
+    await group.__aenter__()
+    try:
+        yield group
+    finally:
+        group.cancel_scope.cancel()
+        await group.__aexit__(None, None, None)
 
 
 def _open_store(data_dir: Path, limits: Limits) -> Store:

@@ -25,12 +25,14 @@ async def download(url: PresignedUrl, path: str, offset: int, length: int) -> Fi
     Raises:
         FileNotFound, UrlExpired, BackendUnavailable: as named.
     """
-    headers = {**url.headers, "Range": f"bytes={offset}-{offset + length - 1}"}
+    # No range is empty: for no bytes at all, one is asked for and dropped.
+    headers = {**url.headers, "Range": f"bytes={offset}-{offset + max(length, 1) - 1}"}
     answer = await _request(url, headers, None)
     if answer.status_code == 416:
-        return FileContent(_entry(path, _total(answer, offset), answer), b"", offset)
+        total = _total(answer, offset)
+        return FileContent(_entry(path, total, answer), b"", min(offset, total))
     if answer.status_code == 206:
-        return FileContent(_entry(path, _total(answer, offset), answer), answer.content, offset)
+        return FileContent(_entry(path, _total(answer, offset), answer), answer.content[:length], offset)
     whole = answer.content
     return FileContent(_entry(path, len(whole), answer), whole[offset : offset + length], min(offset, len(whole)))
 

@@ -29,7 +29,7 @@ from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
 from ctx_mcp.domain.errors import AGBError, ClearanceTimeoutError, InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.models import ContextRecord, ContextState, FileContent, FileEntry, FilePage
-from ctx_mcp.domain.paths import looks_like_context_id
+from ctx_mcp.domain.paths import looks_like_context_id, normalize_path
 from ctx_mcp.wire.operations import (
     Capabilities,
     ClearContext,
@@ -96,12 +96,14 @@ class ContextCalls:
         """
         if self.capabilities.native_files:
             return await self.call(ReadFile(context_id, file_path, offset, length))
+        if offset < 0 or (length or 0) < 0:
+            raise InvalidArgument("offset and length must not be negative")
         from ctx_mcp.client import byte_transfer
 
-        url = await self.call(GetFileDownloadUrl(context_id, file_path))
+        path = normalize_path(file_path)
+        url = await self.call(GetFileDownloadUrl(context_id, path))
         most = DEFAULT_LIMITS.max_read_bytes
-        wanted = most if length is None else min(length, most)
-        return await byte_transfer.download(url, file_path, offset, max(wanted, 1))
+        return await byte_transfer.download(url, path, offset, most if length is None else min(length, most))
 
     async def write_file(
         self, context_id: str, file_path: str, content: bytes, *, if_match: str | None = None
@@ -116,8 +118,9 @@ class ContextCalls:
             return await self.call(WriteFile(context_id, file_path, content, if_match))
         from ctx_mcp.client import byte_transfer
 
-        url = await self.call(GetFileUploadUrl(context_id, file_path))
-        return await byte_transfer.upload(url, file_path, content, if_match)
+        path = normalize_path(file_path)
+        url = await self.call(GetFileUploadUrl(context_id, path))
+        return await byte_transfer.upload(url, path, content, if_match)
 
     async def list_page(self, operation: ListFiles) -> FilePage:
         """Answer one page of a folder, by token also where the backend knows page numbers only.
@@ -304,7 +307,7 @@ class ContextCalls:
     async def _send_page(self, operation: ListFiles) -> Reply[FilePage]:
         if self.capabilities.file_tokens or (operation.max_results is None and operation.next_token is None):
             return await self._transport.send(operation)
-        number, size = 1, operation.max_results or operation.page_size
+        number, size = 1, operation.page_size if operation.max_results is None else operation.max_results
         if operation.next_token is not None:
             number, size = (int(part) for part in decode_cursor(operation.next_token, _PAGE, int, int))
         numbered = replace(operation, page_number=number, page_size=size, max_results=None, next_token=None)

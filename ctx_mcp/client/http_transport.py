@@ -62,6 +62,8 @@ class HttpTransport:
                 headers=dict(request.headers),
                 content=request.body or None,
             )
+        except UnicodeEncodeError as error:
+            raise InvalidArgument("a text of the call holds half a surrogate pair, which is no character") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             reason = f"{type(error).__name__}: {error}".rstrip(": ")
             raise BackendUnavailable(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_iso(moment: datetime | None) -> str | None:
     """Spell a moment as the clouds do: `2026-11-21T00:11:25Z`. Source: wire/behaviours.md §1 row 16."""
-    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 
 def from_iso(text: object) -> datetime | None:
@@ -23,9 +25,8 @@ def from_iso(text: object) -> datetime | None:
 
 def to_micros(moment: datetime) -> int:
     """Return microseconds since 1970, the stored form of a moment."""
-    whole = int(moment.timestamp())
-    return whole * 1_000_000 + moment.microsecond
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+    return _EPOCH + timedelta(microseconds=micros)

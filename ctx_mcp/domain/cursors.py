@@ -26,11 +26,18 @@ def decode_cursor(token: str, kind: str, *types: type[str | int]) -> list[str | 
     try:
         padded = token.encode("ascii") + b"=" * (-len(token) % 4)
         values: object = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (UnicodeError, binascii.Error, ValueError) as error:
+    except (UnicodeError, binascii.Error, ValueError, RecursionError) as error:
         raise refusal from error
     if not isinstance(values, list):
         raise refusal
     found_kind, *key = cast("list[object]", values) or [None]
-    if found_kind != kind or [type(value) for value in key] != list(types):
+    if found_kind != kind or [type(value) for value in key] != list(types) or not all(map(_is_storable, key)):
         raise refusal
     return cast("list[str | int]", key)
+
+
+def _is_storable(value: object) -> bool:
+    """Tell whether a database can compare its rows with this value: a forged token may hold anything."""
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return (isinstance(value, str) and value.isascii()) or not any("\ud800" <= c <= "\udfff" for c in str(value))

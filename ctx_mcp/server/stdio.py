@@ -1,14 +1,15 @@
 """One MCP connection over standard input and output.
 
 The SDK reads and writes standard streams in worker threads: three thread hops a message, about half the time of a
-call, and a blocked read that no signal can end. Here the streams are polled by the event loop and handed to the
-SDK's `stdio_server` as its files. Source: docs/adr/0005.
+call, and a blocked read that no signal can end. Here the event loop polls the streams, and they are the read and
+write streams that the SDK's `Server.run` takes, with no task or queue between. Source: docs/adr/0005.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import shutil
 import signal
@@ -16,17 +17,18 @@ import stat
 import sys
 import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from mcp.server.stdio import stdio_server
+import mcp_types
+from mcp.shared.message import SessionMessage
 
 if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
-    from types import FrameType
+    from types import FrameType, TracebackType
 
     from mcp.server.lowlevel import Server
     from mcp.server.models import InitializationOptions
@@ -51,6 +53,8 @@ async def serve_stdio(server: Server[Any], options: InitializationOptions) -> No
     Source: docs/adr/0005; MCP 2026-07-28, transports, stdio.
     """
     if sys.platform == "win32":
+        from mcp.server.stdio import stdio_server
+
         async with stdio_server() as (read_stream, write_stream):
             await server.run(read_stream, write_stream, options)
         return
@@ -95,14 +99,15 @@ async def _serve(server: Server[Any], options: InitializationOptions, input_fd: 
                 # The SDK cancels and answers running calls once the input ends; the deadline is for a host that
                 # does not read the answers.
                 lines.close()
-                scope.deadline = min(scope.deadline, anyio.current_time() + END_GRACE_S)
+                deadline = anyio.current_time() + END_GRACE_S
+                output.end_by(deadline)
+                scope.deadline = min(scope.deadline, deadline)
 
+            output = _Output(output_fd, end)
             lines.on_end = end
             watchers.start_soon(_watch_parent, end)
             with stop_signals(end):
-                files = cast("anyio.AsyncFile[str]", lines), cast("anyio.AsyncFile[str]", _Writer(output_fd, end))
-                async with stdio_server(*files) as (read_stream, write_stream):
-                    await server.run(read_stream, write_stream, options)
+                await server.run(_Input(lines), output, options)
             watchers.cancel_scope.cancel()
 
 
@@ -115,24 +120,21 @@ async def _watch_parent(end: Callable[[], None]) -> None:
 
 
 class _Lines:
-    """The lines of standard input, as the SDK iterates over them; as bytes, which its parser takes as well as text."""
+    """The lines of standard input."""
 
     def __init__(self, stream: asyncio.StreamReader, close: Callable[[], None]) -> None:
         self._stream = stream
         self.close = close
         self.on_end: Callable[[], None] = close
 
-    def __aiter__(self) -> _Lines:
-        return self
-
-    async def __anext__(self) -> bytes:
+    async def next(self) -> bytes:
+        """Return the next line, or nothing at the end of input."""
         try:
             line = await self._next_line()
         except OSError:
             line = b""
         if not line:
             self.on_end()
-            raise StopAsyncIteration
         return line
 
     async def _next_line(self) -> bytes:
@@ -154,37 +156,95 @@ class _Lines:
                 is_dropping = False
 
 
-class _Writer:
-    """Standard output, as the SDK writes to it: no message waits in a buffer of ours, so `flush` has nothing to do."""
+class _Stream:
+    """What both streams of a connection have in common: `Server.run` enters and closes them."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the descriptors belong to `serve_stdio`."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class _Input(_Stream):
+    """The host's messages; a line that is none comes as the error it gave, which the SDK drops."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+
+    async def receive(self) -> SessionMessage | Exception:
+        line = await self._lines.next()
+        if not line:
+            raise anyio.EndOfStream
+        try:
+            return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        except ValueError as error:
+            return error
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        try:
+            return await self.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+
+
+class _Output(_Stream):
+    """Our messages to the host: each is written whole, or, once the connection has ended, perhaps not at all."""
 
     def __init__(self, fd: int, on_end: Callable[[], None]) -> None:
         self._fd = fd
         self._on_end = on_end
+        self._turn = anyio.Lock()
+        self._waiting: anyio.CancelScope | None = None
+        self._deadline = math.inf
 
-    async def write(self, text: str) -> None:
-        rest = memoryview(text.encode())
-        while rest:
-            try:
-                rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:
-                await self._wait_writable()
-            except OSError as error:
-                if not isinstance(error, ConnectionError):
-                    logger.error("cannot write to standard output: %s", error)  # noqa: TRY400  (the text says it all)
-                self._on_end()
-                return
+    def end_by(self, deadline: float) -> None:
+        """Give up what the host has not read by then (time of the event loop, seconds)."""
+        self._deadline = deadline
+        if self._waiting is not None:
+            self._waiting.deadline = deadline
 
-    async def flush(self) -> None:
-        pass
+    async def send(self, item: SessionMessage, /) -> None:
+        rest = memoryview(item.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
+        async with self._turn:
+            while rest:
+                try:
+                    rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    if not await self._wait_writable():
+                        return
+                except OSError as error:
+                    if not isinstance(error, ConnectionError):
+                        logger.error("cannot write to standard output: %s", error)  # noqa: TRY400  (the text says it all)
+                    self._on_end()
+                    return
 
-    async def _wait_writable(self) -> None:
+    async def _wait_writable(self) -> bool:
+        """Wait until the host reads on; False when it has not by the deadline.
+
+        Shielded, because a call that is cancelled halfway through its message would leave a torn line.
+        """
         loop = asyncio.get_running_loop()
         is_writable = asyncio.Event()
         loop.add_writer(self._fd, is_writable.set)
         try:
-            await is_writable.wait()
+            with anyio.CancelScope(shield=True, deadline=self._deadline) as self._waiting:
+                await is_writable.wait()
         finally:
+            self._waiting = None
             loop.remove_writer(self._fd)
+        return is_writable.is_set()
 
 
 @asynccontextmanager

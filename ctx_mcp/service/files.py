@@ -9,7 +9,7 @@ from datetime import datetime
 import anyio
 
 from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
-from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, InvalidToken
+from ctx_mcp.domain.errors import AGBError, FileTooLarge, InvalidArgument, InvalidToken, StoreUnusable
 from ctx_mcp.domain.identity import new_object_key
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Caller, FileContent, FileEntry, FilePage, PresignedUrl
@@ -62,7 +62,9 @@ class FileRules:
         """
         folder = normalize_folder(operation.parent_folder_path, self._limits)
         by_token = operation.max_results is not None or operation.next_token is not None
-        size = operation.max_results or self._limits.default_page_size if by_token else operation.page_size
+        size = operation.page_size
+        if by_token:
+            size = self._limits.default_page_size if operation.max_results is None else operation.max_results
         if not 1 <= size <= self._limits.max_page_size:
             raise InvalidArgument(f"a page holds 1 to {self._limits.max_page_size} files, not {size}")
         offset, after = 0, None
@@ -228,8 +230,11 @@ class FileRules:
         content = StoredContent(digest.hexdigest(), size_bytes, object_key=key)
         try:
             written = await self._commit(caller, context_id, path, content, if_match)
-        except BaseException:
-            # Refused or never begun: a store method that has begun runs to its end (hops.py).
+        except StoreUnusable:
+            raise
+        except AGBError:
+            # Refused, so no row names the object. After anything else one may: a cancelled caller does not stop a
+            # store method that has begun (hops.py). What then turns out to be left over is the sweep's.
             with anyio.CancelScope(shield=True):
                 await self._objects.delete(key)
             raise

@@ -26,6 +26,8 @@ from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 
 _logger = logging.getLogger(__name__)
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
+# All of them, so that a wrong one too is answered in the envelope, with a code.
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -96,7 +98,7 @@ def files_app(service: LocalService) -> Starlette:
 
 def service_app(service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> Starlette:
     """Return the app of the whole service."""
-    api = Route("/{path:path}", ApiEndpoint(service, keys, dialects).serve, methods=["GET", "POST", "PUT", "DELETE"])
+    api = Route("/{path:path}", ApiEndpoint(service, keys, dialects).serve, methods=_METHODS)
     return Starlette(routes=[_files_route(service, lambda _: None), api])
 
 
@@ -113,7 +115,7 @@ def _files_route(service: LocalService, check: Callable[[Request], None]) -> Rou
         except OSError as error:
             return _refusal(StoreUnusable(f"storing the bytes failed: {error}", request_id=new_request_id()))
 
-    return Route(FILES_PREFIX + "{context_id}/{path:path}", endpoint, methods=["GET", "HEAD", "PUT"])
+    return Route(FILES_PREFIX + "{context_id}/{path:path}", endpoint, methods=_METHODS)
 
 
 def _loopback_only(request: Request) -> None:

@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from ctx_mcp.domain.clock import to_iso
-from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument
+from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, UnsupportedOperation, VersionConflict
 from ctx_mcp.domain.models import FileEntry
 from ctx_mcp.domain.paths import normalize_path
 from ctx_mcp.service.local import LocalService
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
+# More digits than any file has bytes are no number to compute with.
+_RANGE = re.compile(r"bytes=(\d{0,40})-(\d{0,40})\Z")
 
 
 class FileEndpoint:
@@ -43,6 +44,8 @@ class FileEndpoint:
         declared = request.headers.get("content-length")
         if declared is not None and int(declared) > limit:
             raise FileTooLarge(f"a file may have at most {limit} bytes, not {declared}")
+        if "if-none-match" in request.headers:
+            raise UnsupportedOperation("an upload cannot demand that nothing is there; leave If-None-Match out")
         if_match = request.headers.get("if-match")
         entry = await self._service.files.receive(
             self._service.owner_of(context_id),
@@ -56,7 +59,9 @@ class FileEndpoint:
     def _get(self, request: Request, context_id: str, path: str) -> Response:
         opened = self._service.files.open(self._service.owner_of(context_id), context_id, path)
         headers = _headers(opened.entry)
-        if request.headers.get("if-none-match") == headers["ETag"]:
+        if not _names(request.headers.get("if-match", "*"), headers["ETag"], weakly=False):
+            raise VersionConflict(f"{path!r} has the etag {headers['ETag']} now; ask without If-Match to get it")
+        if _names(request.headers.get("if-none-match", ""), headers["ETag"], weakly=True):
             return Response(status_code=304, headers=headers)
         size = opened.entry.size_bytes
         start, end, status = 0, size, 200
@@ -97,6 +102,12 @@ def _headers(entry: FileEntry) -> dict[str, str]:
     if entry.digest is not None:
         headers["X-Ctx-Sha256"] = entry.digest
     return headers
+
+
+def _names(condition: str, etag: str, *, weakly: bool) -> bool:
+    """Tell whether an If-Match (compared strongly) or If-None-Match (weakly) header names this version."""
+    tags = [tag.strip() for tag in condition.split(",")]
+    return tags == ["*"] or etag in (tag.removeprefix("W/") if weakly else tag for tag in tags)
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | tuple[()] | None:

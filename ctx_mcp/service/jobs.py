@@ -96,7 +96,10 @@ class Jobs:
     async def _run_sweeps(self) -> None:
         while True:
             await anyio.sleep(_SWEEP_CHECK_S)
-            await self.sweep_if_due(_SWEEP_INTERVAL)
+            try:
+                await self.sweep_if_due(_SWEEP_INTERVAL)
+            except Exception:
+                _logger.exception("looking whether a sweep is due failed")
 
     async def sweep_if_due(self, interval: timedelta) -> bool:
         """Sweep the store unless another process does or one did within `interval`; tell whether it was done."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from ctx_mcp.domain.errors import AGBError, StoreUnusable, UnknownOperation
+from ctx_mcp.domain.errors import AGBError, InvalidArgument, StoreUnusable, UnknownOperation
 from ctx_mcp.domain.identity import new_request_id
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import Caller
@@ -97,6 +97,10 @@ class LocalService:
         except AGBError as error:
             error.request_id = request_id
             raise
+        except UnicodeEncodeError as error:
+            raise InvalidArgument(
+                "a text holds half a surrogate pair, which is no character", request_id=request_id
+            ) from error
         except OSError as error:
             raise StoreUnusable(f"storing or reading bytes failed: {error}", request_id=request_id) from error
         return Reply(request_id, cast("R", result))

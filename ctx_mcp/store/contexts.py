@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
 
@@ -11,7 +12,7 @@ from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import ContextNotFound, NameTaken
 from ctx_mcp.domain.identity import new_context_id
 from ctx_mcp.domain.models import ACTIVE_TASK_STATES, ContextRecord, ContextState, TaskState
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, PointQuery
 from ctx_mcp.store.schema import contexts, tasks
 
 _COLUMNS = (
@@ -30,7 +31,9 @@ _BY_NAME = select(*_COLUMNS).where(
     contexts.c.account == bindparam("account"), contexts.c.name == bindparam("name"), _ALIVE
 )
 
-_ACCOUNT = select(contexts.c.account).where(contexts.c.context_id == bindparam("context_id"), _ALIVE)
+_POINT_BY_ID = PointQuery(_BY_ID)
+_POINT_BY_NAME = PointQuery(_BY_NAME)
+_ACCOUNT = PointQuery(select(contexts.c.account).where(contexts.c.context_id == bindparam("context_id"), _ALIVE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +94,9 @@ class ContextRows:
             ContextNotFound: none such in this account.
         """
         if context_id is not None:
-            row = self._database.first(_BY_ID, {"context_id": context_id, "account": account})
+            row = self._database.first(_POINT_BY_ID, context_id=context_id, account=account)
         else:
-            row = self._database.first(_BY_NAME, {"name": name, "account": account})
+            row = self._database.first(_POINT_BY_NAME, name=name or "", account=account)
         if row is None:
             raise not_found(context_id or name or "")
         return _record(row)
@@ -158,7 +161,7 @@ class ContextRows:
         Raises:
             ContextNotFound: no such context.
         """
-        row = self._database.first(_ACCOUNT, {"context_id": context_id})
+        row = self._database.first(_ACCOUNT, context_id=context_id)
         if row is None:
             raise not_found(context_id)
         return row.account
@@ -170,7 +173,7 @@ def touch(connection: Connection, context_id: str, now: datetime, **changes: obj
     connection.execute(update(contexts).where(contexts.c.context_id == context_id).values(values))
 
 
-def _record(row: AnyRow) -> ContextRecord:
+def _record(row: Any) -> ContextRecord:
     return ContextRecord(
         row.context_id, row.name, row.state, from_micros(row.created_at), from_micros(row.last_used_at)
     )

@@ -10,12 +10,14 @@ from __future__ import annotations
 import secrets as random
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections import namedtuple
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-from sqlalchemy import Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Column, Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
+from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
@@ -25,6 +27,18 @@ from ctx_mcp.store.schema import SCHEMA_REVISION, secrets
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 _BUSY_TIMEOUT_MS = 60_000
 _MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class PointQuery:
+    """A statement that reads one row by its key, compiled once. Its parameters are texts."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+        compiled = statement.compile(dialect=pysqlite.dialect(paramstyle="qmark"))
+        self.sql = str(compiled)
+        self.parameters: Sequence[str] = compiled.positiontup or ()
+        # Its fields are known at run time only, which the typed NamedTuple cannot say.
+        columns = cast("Sequence[Column[Any]]", statement.selected_columns)
+        self.row = cast("Any", namedtuple)("PointRow", [column.key for column in columns])  # noqa: PYI024
 
 
 class Database:
@@ -41,8 +55,9 @@ class Database:
             self._writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(path, begin="BEGIN", connections=8)
             self._migrate()
-            self._point = _sqlite_engine(path, begin=None, connections=1).connect()
             self._point_lock = threading.Lock()
+            self._point = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            _prepare(self._point)
         except (DBAPIError, OSError) as error:
             raise StoreUnusable(f"cannot open the data folder's database {path}: {error}") from error
 
@@ -58,18 +73,15 @@ class Database:
         with _translated(), self._reader.connect() as connection:
             yield connection
 
-    def first(self, statement: Select[*tuple[Any, ...]], parameters: dict[str, Any]) -> AnyRow | None:
-        """Return the first row of one statement, bounded to a few rows, as of now.
+    def first(self, query: PointQuery, **parameters: str) -> Any | None:
+        """Return the first row of a point query as of now, with its columns as attributes.
 
-        It runs on a connection that stays open and in no transaction, which makes it three times cheaper than
-        `read` and fit for the event loop (docs/adr/0002).
+        It runs on a driver connection that stays open and in no transaction, without SQLAlchemy's execution layer:
+        a tenth of the cost of `read`, and so fit for the event loop. Source: docs/adr/0002.
         """
         with self._point_lock, _translated():
-            try:
-                return self._point.execute(statement, parameters).first()
-            except DBAPIError:
-                self._point.rollback()
-                raise
+            row = self._point.execute(query.sql, [parameters[name] for name in query.parameters]).fetchone()
+        return None if row is None else query.row._make(row)
 
     def secret(self, name: str) -> bytes:
         """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
@@ -83,7 +95,6 @@ class Database:
 
     def close(self) -> None:
         self._point.close()
-        self._point.engine.dispose()
         self._reader.dispose()
         self._writer.dispose()
 
@@ -121,6 +132,8 @@ def _translated() -> Generator[None]:
         yield
     except DBAPIError as error:
         raise StoreUnusable(f"the store's database failed: {error.orig}") from error
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"the store's database failed: {error}") from error
 
 
 def _stored_revision(connection: Connection) -> str | None:
@@ -129,7 +142,14 @@ def _stored_revision(connection: Connection) -> str | None:
     return connection.scalar(text("SELECT version_num FROM alembic_version"))
 
 
-def _sqlite_engine(path: Path, *, begin: str | None, connections: int) -> Engine:
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
         poolclass=QueuePool,
@@ -141,16 +161,12 @@ def _sqlite_engine(path: Path, *, begin: str | None, connections: int) -> Engine
     )
 
     def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
+        _prepare(connection)
 
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin or "")
+        connection.exec_driver_sql(begin)
 
     listen: Any = event.listen
     listen(engine, "connect", prepare)
-    if begin is not None:
-        listen(engine, "begin", start)
+    listen(engine, "begin", start)
     return engine

@@ -18,12 +18,12 @@ from ctx_mcp.domain.identity import new_file_id
 from ctx_mcp.domain.models import FileEntry, FileKind
 from ctx_mcp.domain.paths import ancestor_folders, split_path
 from ctx_mcp.store.contexts import living_context, not_found, touch
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, PointQuery
 from ctx_mcp.store.schema import contents, contexts, nodes, versions
 
 _ALIVE = contexts.c.deleted_at.is_(None)
 _CURRENT = and_(nodes.c.context_id == contexts.c.context_id, nodes.c.generation == contexts.c.generation)
-_OPEN = (
+_OPEN = PointQuery(
     select(nodes, contents.c.inline, contents.c.object_key)
     .select_from(
         contexts.outerjoin(
@@ -74,8 +74,7 @@ class FileRows:
             FileNotFound: no file there, or a folder.
         """
         parent, name = split_path(path)
-        key = {"context": context_id, "account": account, "parent": parent, "name": name}
-        row = self._database.first(_OPEN, key)
+        row = self._database.first(_OPEN, context=context_id, account=account, parent=parent, name=name)
         if row is None:
             raise not_found(context_id)
         if row.kind != FileKind.FILE:
@@ -141,18 +140,18 @@ class FileRows:
         Raises:
             ContextNotFound: no such context in this account.
             PathConflict: a folder stands at `path`, or a file where it needs a folder.
-            VersionConflict: `if_match` is not the current etag; nothing changed.
+            VersionConflict: `if_match` is not the current etag (`*`: of any file); nothing changed.
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id)
             here = _at(context_id, context.generation, path)
             node = connection.execute(select(nodes).where(here)).one_or_none()
-            if if_match is not None and (node is None or etag_of(node.version_id) != if_match):
-                current = "no file" if node is None else f"etag {etag_of(node.version_id)}"
-                raise VersionConflict(f"{path!r} has {current} now, not etag {if_match}; read it again")
-            if node is not None and node.kind == FileKind.FILE and _same_bytes(node, content):
+            if node is None or node.kind != FileKind.FILE:
+                _refuse_conflicts(connection, context, path)
+            if if_match is not None:
+                _demand_version(node, path, if_match)
+            if node is not None and _same_bytes(node, content):
                 return Written(_entry(node), object_used=False)
-            _refuse_conflicts(connection, context, path)
             moment = to_micros(now)
             content_id, object_used = _keep(connection, account, content, moment)
             file_id = node.file_id if node is not None else new_file_id()
@@ -226,7 +225,7 @@ def _file_not_found(path: str, *, is_folder: bool) -> FileNotFound:
     return FileNotFound(f"{path!r} is a folder, not a file" if is_folder else f"File not found: {path!r}")
 
 
-def _entry(row: AnyRow) -> FileEntry:
+def _entry(row: Any) -> FileEntry:
     parent: str = row.parent
     is_file = row.kind == FileKind.FILE
     return FileEntry(
@@ -250,6 +249,12 @@ def _at(context_id: str, generation: int, path: str) -> Any:
         nodes.c.parent == parent,
         nodes.c.name == name,
     )
+
+
+def _demand_version(node: AnyRow | None, path: str, etag: str) -> None:
+    if node is None or etag not in ("*", etag_of(node.version_id)):
+        current = "no file" if node is None else f"etag {etag_of(node.version_id)}"
+        raise VersionConflict(f"{path!r} has {current} now, not etag {etag}; read it again")
 
 
 def _same_bytes(node: AnyRow, content: StoredContent) -> bool:

@@ -62,6 +62,12 @@ def _present(**parameters: str | int | bool | None) -> dict[str, str]:
     }
 
 
+def _spell_list_query(operation: ListContexts) -> dict[str, str]:
+    if operation.session_id is not None:
+        raise UnsupportedOperation("the AGB API cannot list the contexts of one session; leave session_id out")
+    return _present(maxResults=operation.max_results, nextToken=operation.next_token)
+
+
 def _context_row(context: ContextRecord) -> JsonObject:
     return {
         "id": context.context_id,
@@ -178,7 +184,7 @@ _CALLS: dict[type[Operation[Any]], _Call] = {
     ListContexts: _Call(
         "ListContexts",
         "GET",
-        lambda op: _present(maxResults=op.max_results, nextToken=op.next_token),
+        _spell_list_query,
         lambda q: ListContexts(
             max_results=int_parameter(q, "maxResults", 10),
             next_token=q.get("nextToken") or None,

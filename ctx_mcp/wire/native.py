@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, cast, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from ctx_mcp.domain.errors import (
     AGBError,
@@ -51,11 +52,15 @@ class NativeDialect:
 
     def spell_request(self, operation: Operation[R], api_key: str) -> HttpRequest:
         kind = type(operation)
+        try:
+            body = _adapter(kind).dump_json(operation, exclude_none=True)
+        except PydanticSerializationError as error:
+            raise InvalidArgument(f"{kind.__name__} cannot be spelled as JSON: {error}") from error
         return HttpRequest(
             method="POST",
             path=PREFIX + kind.__name__,
             headers={"authorization": f"Bearer {api_key}", "content-type": "application/json"},
-            body=_adapter(kind).dump_json(operation, exclude_none=True),
+            body=body,
         )
 
     def read_reply(self, operation: Operation[R], status: int, headers: Mapping[str, str], body: bytes) -> Reply[R]:
