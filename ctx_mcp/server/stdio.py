@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Longest message read; a longer line is dropped to its end, with a warning in the log."""
 PARENT_POLL_S = 0.5
+LAST_ANSWERS_S = 0.5
+"""How long calls in flight may still run to their answers when the input ends."""
 END_GRACE_S = 0.3
 """How long cancelled calls and unwritten answers get once the connection ends, before everything is cut."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -99,15 +101,17 @@ async def _serve(server: Server[Any], options: InitializationOptions, input_fd: 
                 # The SDK cancels and answers running calls once the input ends; the deadline is for a host that
                 # does not read the answers.
                 lines.close()
+                unanswered.give_up()
                 deadline = anyio.current_time() + END_GRACE_S
                 output.end_by(deadline)
                 scope.deadline = min(scope.deadline, deadline)
 
-            output = _Output(output_fd, end)
+            unanswered = _Unanswered()
+            output = _Output(output_fd, end, unanswered)
             lines.on_end = end
             watchers.start_soon(_watch_parent, end)
             with stop_signals(end):
-                await server.run(_Input(lines), output, options)
+                await server.run(_Input(lines, unanswered), output, options)
             watchers.cancel_scope.cancel()
 
 
@@ -130,12 +134,9 @@ class _Lines:
     async def next(self) -> bytes:
         """Return the next line, or nothing at the end of input."""
         try:
-            line = await self._next_line()
+            return await self._next_line()
         except OSError:
-            line = b""
-        if not line:
-            self.on_end()
-        return line
+            return b""
 
     async def _next_line(self) -> bytes:
         """Return the next line of at most `MAX_LINE_BYTES`, or nothing at the end of input."""
@@ -174,20 +175,54 @@ class _Stream:
         await self.aclose()
 
 
+class _Unanswered:
+    """How many requests the host still waits for."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._is_none = anyio.Event()
+        self._is_none.set()
+        self._is_given_up = False
+
+    def add(self, change: int) -> None:
+        self._count += change
+        if self._count <= 0:
+            self._is_none.set()
+        elif self._is_none.is_set() and not self._is_given_up:
+            self._is_none = anyio.Event()
+
+    def give_up(self) -> None:
+        """Let `wait_none` return from now on."""
+        self._is_given_up = True
+        self._is_none.set()
+
+    async def wait_none(self) -> None:
+        """Wait until every request is answered, at most `LAST_ANSWERS_S`."""
+        with anyio.move_on_after(LAST_ANSWERS_S):
+            await self._is_none.wait()
+
+
 class _Input(_Stream):
     """The host's messages; a line that is none comes as the error it gave, which the SDK drops."""
 
-    def __init__(self, lines: _Lines) -> None:
+    def __init__(self, lines: _Lines, unanswered: _Unanswered) -> None:
         self._lines = lines
+        self._unanswered = unanswered
 
     async def receive(self) -> SessionMessage | Exception:
         line = await self._lines.next()
         if not line:
+            # The SDK cancels what still runs once the input ends, also for `printf … | ctx-mcp`.
+            await self._unanswered.wait_none()
+            self._lines.on_end()
             raise anyio.EndOfStream
         try:
-            return SessionMessage(mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+            message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError as error:
             return error
+        if isinstance(message, mcp_types.JSONRPCRequest):
+            self._unanswered.add(1)
+        return SessionMessage(message)
 
     def __aiter__(self) -> Self:
         return self
@@ -202,8 +237,9 @@ class _Input(_Stream):
 class _Output(_Stream):
     """Our messages to the host: each is written whole, or, once the connection has ended, perhaps not at all."""
 
-    def __init__(self, fd: int, on_end: Callable[[], None]) -> None:
+    def __init__(self, fd: int, on_end: Callable[[], None], unanswered: _Unanswered) -> None:
         self._fd = fd
+        self._unanswered = unanswered
         self._on_end = on_end
         self._turn = anyio.Lock()
         self._waiting: anyio.CancelScope | None = None
@@ -229,6 +265,8 @@ class _Output(_Stream):
                         logger.error("cannot write to standard output: %s", error)  # noqa: TRY400  (the text says it all)
                     self._on_end()
                     return
+        if isinstance(item.message, mcp_types.JSONRPCResponse | mcp_types.JSONRPCError):
+            self._unanswered.add(-1)
 
     async def _wait_writable(self) -> bool:
         """Wait until the host reads on; False when it has not by the deadline.

@@ -1,17 +1,18 @@
 """The presigned URLs' end: PUT, GET and HEAD of one file, streamed both ways at constant memory.
 
-Source: RFC 9110 (ranges §14, conditional requests §13); docs/adr/0006.
+Source: RFC 9110 (ranges §14, conditional requests §13), RFC 9530 (digests); docs/adr/0006.
 """
 
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from email.utils import format_datetime
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from ctx_mcp.domain.clock import to_iso
 from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, UnsupportedOperation, VersionConflict
 from ctx_mcp.domain.models import FileEntry
 from ctx_mcp.domain.paths import normalize_path
@@ -97,10 +98,11 @@ def _headers(entry: FileEntry) -> dict[str, str]:
         "Content-Disposition": "attachment",
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
-        "X-Ctx-Modified": to_iso(entry.modified_at) or "",
     }
+    if entry.modified_at is not None:
+        headers["Last-Modified"] = format_datetime(entry.modified_at, usegmt=True)
     if entry.digest is not None:
-        headers["X-Ctx-Sha256"] = entry.digest
+        headers["Repr-Digest"] = f"sha-256=:{b64encode(bytes.fromhex(entry.digest)).decode()}:"
     return headers
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import anyio
 
-from ctx_mcp.domain.errors import LeaseLost
+from ctx_mcp.domain.errors import AGBError, LeaseLost
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Caller, Task
 from ctx_mcp.service.changes import ChangeHub
@@ -98,8 +98,8 @@ class Jobs:
             await anyio.sleep(_SWEEP_CHECK_S)
             try:
                 await self.sweep_if_due(_SWEEP_INTERVAL)
-            except Exception:
-                _logger.exception("looking whether a sweep is due failed")
+            except AGBError as error:
+                _logger.warning("no sweep now: %s", error.message)
 
     async def sweep_if_due(self, interval: timedelta) -> bool:
         """Sweep the store unless another process does or one did within `interval`; tell whether it was done."""
@@ -111,8 +111,9 @@ class Jobs:
     async def _guarded_claim(self) -> tuple[str, Task] | None:
         try:
             return await self._hops.write(self._store.tasks.claim, self._owner, now=self._clock())
-        except Exception:
-            _logger.exception("looking for tasks to carry on failed")
+        except AGBError as error:
+            # The loop must outlive a full disk: it is said, and tried again within a lease.
+            _logger.warning("cannot look for tasks to carry on: %s", error.message)
             return None
 
     async def _guarded(self, work: Callable[[Task], Awaitable[None]], task: Task) -> None:
