@@ -78,6 +78,7 @@ def load_settings(
         raise InvalidArgument(
             f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb' and the URL of a context service"
         )
+    _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
     key = value("CTX_MCP_API_KEY", api_key) or (value("AGB_API_KEY") if chosen == AGB else None)
     level = (value("CTX_MCP_LOG_LEVEL", log_level) or "warning").lower()
     if level not in _LOG_LEVELS:
@@ -92,6 +93,19 @@ def load_settings(
         max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
         log_level=level,
     )
+
+
+def _refuse_unused(backend: str, *, endpoint: str | None, api_key: str | None, data_dir: object) -> None:
+    """Refuse what was given on purpose and would be ignored: most likely the backend was forgotten."""
+    if backend == EMBEDDED and (endpoint or api_key):
+        raise InvalidArgument(
+            "endpoint and api_key belong to a remote backend, and the embedded one is in use; "
+            "give backend='agb' or the URL of a context service too"
+        )
+    if backend != EMBEDDED and data_dir is not None:
+        raise InvalidArgument(f"data_dir belongs to the embedded backend, and {backend!r} is in use; leave it out")
+    if backend not in (EMBEDDED, AGB) and endpoint:
+        raise InvalidArgument("the backend is a URL already; leave endpoint out, or give backend='agb' with it")
 
 
 def _folder(text: str | None, variables: Mapping[str, str]) -> Path:

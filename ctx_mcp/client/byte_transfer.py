@@ -1,6 +1,10 @@
-"""Moving small contents by presigned URL, for backends that have no reading and writing of their own."""
+"""Moving bytes by presigned URL: whole files as streams, and small contents for backends that have no reading and
+writing of their own."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -16,7 +20,44 @@ from ctx_mcp.domain.models import FileContent, FileEntry, PresignedUrl
 from ctx_mcp.wire.json_values import as_text, parse_object
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+_CHUNK_BYTES = 256 * 1024
 _BY_STATUS: dict[int, type[AGBError]] = {403: UrlExpired, 404: FileNotFound, 412: VersionConflict}
+
+
+async def send(
+    url: PresignedUrl,
+    content: bytes | AsyncIterable[bytes],
+    *,
+    size_bytes: int | None = None,
+    if_match: str | None = None,
+) -> str | None:
+    """Send a whole file and return its etag, where the store tells one.
+
+    Args:
+        size_bytes: of the whole content, where known beforehand.
+        if_match: store only if this is the current etag.
+
+    Raises:
+        VersionConflict, UrlExpired, FileTooLarge, BackendUnavailable: as named; nothing was stored.
+    """
+    headers = dict(url.headers)
+    if size_bytes is not None:
+        headers["Content-Length"] = str(size_bytes)
+    if if_match is not None:
+        headers["If-Match"] = f'"{if_match}"'
+    async with _answer(url, headers, content) as answer:
+        return _etag(answer)
+
+
+async def fetch(url: PresignedUrl) -> AsyncGenerator[bytes]:
+    """Yield a whole file, a few hundred kilobytes at a time.
+
+    Raises:
+        FileNotFound, UrlExpired, BackendUnavailable: as named.
+    """
+    async with _answer(url, url.headers) as answer:
+        async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+            yield chunk
 
 
 async def download(url: PresignedUrl, path: str, offset: int, length: int) -> FileContent:
@@ -25,50 +66,59 @@ async def download(url: PresignedUrl, path: str, offset: int, length: int) -> Fi
     Raises:
         FileNotFound, UrlExpired, BackendUnavailable: as named.
     """
-    # No range is empty: for no bytes at all, one is asked for and dropped.
-    headers = {**url.headers, "Range": f"bytes={offset}-{offset + max(length, 1) - 1}"}
-    answer = await _request(url, headers, None)
-    if answer.status_code == 416:
-        total = _total(answer, offset)
-        return FileContent(_entry(path, total, answer), b"", min(offset, total))
-    if answer.status_code == 206:
-        return FileContent(_entry(path, _total(answer, offset), answer), answer.content[:length], offset)
-    whole = answer.content
-    return FileContent(_entry(path, len(whole), answer), whole[offset : offset + length], min(offset, len(whole)))
+    headers = {**url.headers, "Range": f"bytes={offset}-{offset + length - 1}"}
+    async with _answer(url, headers) as answer:
+        if answer.status_code == 416:
+            return FileContent(_entry(path, _total(answer, offset), _etag(answer)), b"", offset)
+        content = await answer.aread()
+        if answer.status_code == 206:
+            return FileContent(_entry(path, _total(answer, offset + len(content)), _etag(answer)), content, offset)
+        part = content[offset : offset + length]
+        return FileContent(_entry(path, len(content), _etag(answer)), part, min(offset, len(content)))
 
 
 async def upload(url: PresignedUrl, path: str, content: bytes, if_match: str | None) -> FileEntry:
-    """Send the whole file.
+    """Send the whole file and return what is known of it.
 
     Raises:
         VersionConflict, UrlExpired, BackendUnavailable: as named; nothing was stored.
     """
-    headers = dict(url.headers)
-    if if_match is not None:
-        headers["If-Match"] = f'"{if_match}"'
-    return _entry(path, len(content), await _request(url, headers, content))
+    return _entry(path, len(content), await send(url, content, if_match=if_match))
 
 
-async def _request(url: PresignedUrl, headers: dict[str, str], content: bytes | None) -> httpx.Response:
+@asynccontextmanager
+async def _answer(
+    url: PresignedUrl, headers: dict[str, str], content: bytes | AsyncIterable[bytes] | None = None
+) -> AsyncGenerator[httpx.Response]:
+    """Give the answer to one request, its body unread; a refusal is raised as the error it tells of."""
     try:
-        async with httpx.AsyncClient(timeout=_TIMEOUT) as http:
-            answer = await http.request(url.method, url.url, headers=headers, content=content)
+        async with (
+            httpx.AsyncClient(timeout=_TIMEOUT) as http,
+            http.stream(url.method, url.url, headers=headers, content=content) as answer,
+        ):
+            if answer.status_code >= 300 and answer.status_code != 416:
+                raise _refusal(answer.status_code, await answer.aread())
+            yield answer
     except httpx.HTTPError as error:
-        raise BackendUnavailable(f"the file's URL did not answer ({type(error).__name__})") from error
-    if answer.status_code < 300 or answer.status_code == 416:
-        return answer
-    told = parse_object(answer.content) or {}
+        raise BackendUnavailable(f"the file's URL did not answer to the end ({type(error).__name__})") from error
+
+
+def _refusal(status: int, body: bytes) -> AGBError:
+    told = parse_object(body) or {}
     if code := as_text(told.get("code")):
-        raise error_from_code(code, as_text(told.get("message")) or code)
-    raise _BY_STATUS.get(answer.status_code, BackendUnavailable)(f"the file's URL answered {answer.status_code}")
+        return error_from_code(code, as_text(told.get("message")) or code)
+    return _BY_STATUS.get(status, BackendUnavailable)(f"the file's URL answered {status}")
 
 
-def _entry(path: str, size_bytes: int, answer: httpx.Response) -> FileEntry:
-    etag = answer.headers.get("etag", "").strip('"') or None
+def _entry(path: str, size_bytes: int, etag: str | None) -> FileEntry:
     return FileEntry(file_id="", path=path, name=path.rpartition("/")[2], size_bytes=size_bytes, etag=etag)
 
 
-def _total(answer: httpx.Response, offset: int) -> int:
+def _etag(answer: httpx.Response) -> str | None:
+    return answer.headers.get("etag", "").strip('"') or None
+
+
+def _total(answer: httpx.Response, otherwise: int) -> int:
     """Return the whole file's size from `Content-Range: bytes 0-9/100`."""
     total = answer.headers.get("content-range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else offset + len(answer.content)
+    return int(total) if total.isdigit() else otherwise

@@ -92,6 +92,11 @@ class ContextServer(Server[dict[str, Any]]):
         )
         return super().create_initialization_options(options, experimental_capabilities, extensions)
 
+    @property
+    def server_info_stamp(self) -> dict[str, Any]:
+        """What every modern result says of this server: flat, so that it needs no deep copy for each call."""
+        return {"name": self.name, "title": self.title, "version": self.version}
+
     async def _discover(self, ctx: Request, _: mcp_types.RequestParams | None) -> mcp_types.DiscoverResult:
         return mcp_types.DiscoverResult(
             supported_versions=[*MODERN_PROTOCOL_VERSIONS, *reversed(HANDSHAKE_PROTOCOL_VERSIONS)],
