@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ctx_mcp.service.local import LocalService
     from ctx_mcp.store.store import Store
 
+_SERVICE_GRACE_S = 3
 ACCOUNT = "local"
 """The one account of an embedded service."""
 
@@ -154,7 +155,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
         service = LocalService(store, base_url=base_url, limits=limits)
         app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), NativeDialect()])
         async with _background() as group:
-            listener = Listener(app, host, port)
+            listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S)
             await listener.start(group)
             group.start_soon(service.jobs.run)
             try:

@@ -55,7 +55,7 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
             transport="sse" if transport == "sse" else "http",
             host=host,
             port=port,
-            close_streams=server.subscriptions.listen.close,
+            close_streams=server.subscriptions.close_streams,
             on_ready=_say_ready,
         )
 
@@ -65,14 +65,21 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
 
 async def _serve(settings: Settings, face: Callable[[ContextServer], Awaitable[None]]) -> None:
     """Open what all connections of this process share, once, and serve on it."""
+    refusal: AGBError | None = None
     async with open_transport(settings) as transport:
         server = ContextServer(AsyncContextService(transport))
         async with anyio.create_task_group() as group:
             group.start_soon(server.subscriptions.run)
             if isinstance(transport, EmbeddedTransport):
                 group.start_soon(_warm_up, transport)
-            await face(server)
+            try:
+                await face(server)
+            except AGBError as error:
+                # Raised here, the group would wrap it.
+                refusal = error
             group.cancel_scope.cancel()
+    if refusal is not None:
+        raise refusal
 
 
 async def _warm_up(transport: EmbeddedTransport) -> None:

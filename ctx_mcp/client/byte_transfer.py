@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import asynccontextmanager
 
+import ssl
+from functools import cache
+
 import httpx
 
 from ctx_mcp.domain.errors import (
@@ -108,6 +111,12 @@ def _refusal(status: int, body: bytes) -> AGBError:
     if code := as_text(told.get("code")):
         return error_from_code(code, as_text(told.get("message")) or code)
     return _BY_STATUS.get(status, BackendUnavailable)(f"the file's URL answered {status}")
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Return the certificates to trust; reading them takes longer than a small transfer does."""
+    return httpx.create_ssl_context()
 
 
 def _entry(path: str, size_bytes: int, etag: str | None) -> FileEntry:

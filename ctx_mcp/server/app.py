@@ -77,6 +77,7 @@ class ContextServer(Server[dict[str, Any]]):
             on_completion=self._complete,
         )
         self.add_request_handler("server/discover", mcp_types.RequestParams, self._discover)
+        self.add_notification_handler("notifications/initialized", mcp_types.NotificationParams, self._greet)
         # The SDK's tracing costs a tenth of a call and goes nowhere: no exporter is ever configured here.
         self.middleware.clear()
 
@@ -103,6 +104,9 @@ class ContextServer(Server[dict[str, Any]]):
             capabilities=self.get_capabilities(protocol_version=ctx.protocol_version),
             instructions=INSTRUCTIONS,
         )
+
+    async def _greet(self, ctx: Request, _: mcp_types.NotificationParams | None) -> None:
+        self.subscriptions.greet(ctx.session)
 
     async def _list_tools(
         self, _: Request, params: mcp_types.PaginatedRequestParams | None
@@ -147,14 +151,11 @@ class ContextServer(Server[dict[str, Any]]):
         try:
             await self.subscriptions.subscribe(ctx.session, str(params.uri))
         except AGBError as error:
-            raise resources.protocol_error(error) from error
+            raise resources.protocol_error(error, uri=str(params.uri)) from error
         return _EMPTY
 
     async def _unsubscribe(self, ctx: Request, params: mcp_types.UnsubscribeRequestParams) -> mcp_types.EmptyResult:
-        try:
-            await self.subscriptions.unsubscribe(ctx.session, str(params.uri))
-        except AGBError as error:
-            raise resources.protocol_error(error) from error
+        self.subscriptions.unsubscribe(ctx.session, str(params.uri))
         return _EMPTY
 
     async def _list_prompts(

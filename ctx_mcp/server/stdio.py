@@ -8,6 +8,7 @@ write streams that the SDK's `Server.run` takes, with no task or queue between. 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ import stat
 import sys
 import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
 import mcp_types
@@ -40,6 +41,10 @@ LAST_ANSWERS_S = 0.5
 """How long calls in flight may still run to their answers when the input ends."""
 END_GRACE_S = 0.3
 """How long cancelled calls and unwritten answers get once the connection ends, before everything is cut."""
+UNREADABLE = (
+    "this is no JSON-RPC 2.0 request, or a text in it holds half a surrogate pair (as in a cut emoji), "
+    "which is no character; send it without"
+)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
@@ -111,7 +116,7 @@ async def _serve(server: Server[Any], options: InitializationOptions, input_fd: 
             lines.on_end = end
             watchers.start_soon(_watch_parent, end)
             with stop_signals(end):
-                await server.run(_Input(lines, unanswered), output, options)
+                await server.run(_Input(lines, unanswered, output), output, options)
             watchers.cancel_scope.cancel()
 
 
@@ -205,9 +210,10 @@ class _Unanswered:
 class _Input(_Stream):
     """The host's messages; a line that is none comes as the error it gave, which the SDK drops."""
 
-    def __init__(self, lines: _Lines, unanswered: _Unanswered) -> None:
+    def __init__(self, lines: _Lines, unanswered: _Unanswered, output: _Output) -> None:
         self._lines = lines
         self._unanswered = unanswered
+        self._output = output
 
     async def receive(self) -> SessionMessage | Exception:
         line = await self._lines.next()
@@ -219,10 +225,19 @@ class _Input(_Stream):
         try:
             message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError as error:
+            await self._refuse(line)
             return error
         if isinstance(message, mcp_types.JSONRPCRequest):
             self._unanswered.add(1)
         return SessionMessage(message)
+
+    async def _refuse(self, line: bytes) -> None:
+        """Answer a line that is no message but has a request's id: whoever sent it would wait for ever."""
+        request_id = _request_id(line)
+        if request_id is not None:
+            self._unanswered.add(1)
+            error = mcp_types.ErrorData(code=mcp_types.INVALID_REQUEST, message=UNREADABLE)
+            await self._output.send(SessionMessage(mcp_types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error)))
 
     def __aiter__(self) -> Self:
         return self
@@ -232,6 +247,20 @@ class _Input(_Stream):
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
+
+
+def _request_id(line: bytes) -> int | str | None:
+    """Return the id of what may be meant as a request, read by a parser that takes half a surrogate pair."""
+    try:
+        message: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or "method" not in message:
+        return None
+    request_id: object = cast("dict[str, object]", message).get("id")
+    if isinstance(request_id, str):
+        return request_id if request_id.isascii() else None
+    return request_id if type(request_id) is int else None
 
 
 class _Output(_Stream):

@@ -13,8 +13,6 @@ from starlette.types import ASGIApp
 
 from ctx_mcp.domain.errors import StoreUnusable
 
-_SHUTDOWN_S = 3
-
 
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handlers: signals are the process owner's."""
@@ -25,12 +23,13 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """Serves `app` from `start` until `stop`."""
+    """Serves `app` from `start` until `stop`; requests that run then get `grace_s` whole seconds to end."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, *, grace_s: int = 0) -> None:
         self._app = app
         self._host = host
         self._port = port
+        self._grace_s = grace_s
         self._server: _Server | None = None
         self._stopped = anyio.Event()
         self.base_url = ""
@@ -62,13 +61,13 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
+            timeout_graceful_shutdown=self._grace_s,
         )
         self._server = _Server(config)
         group.start_soon(self._serve, self._server, listening)
 
     async def stop(self) -> None:
-        """Stop accepting and wait for running requests, at most a few seconds."""
+        """Stop accepting, give running requests their grace, then cut them."""
         if self._server is not None:
             self._server.should_exit = True
             await self._stopped.wait()

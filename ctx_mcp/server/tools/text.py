@@ -177,7 +177,8 @@ def _read_text(facts: ReadFacts) -> str:
     text = f"{facts.path}: lines {facts.start_line}-{last} ({facts.size_bytes} bytes in all{etag})."
     if facts.clipped_line:
         text += " The last line is cut off here; file_download_url has it whole."
-    if facts.next_start_line:
+        text += f" Lines after it, if any: file_read with start_line={facts.next_start_line}."
+    elif facts.next_start_line:
         text += f" More: file_read with start_line={facts.next_start_line}."
     return text
 
