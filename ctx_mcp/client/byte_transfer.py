@@ -3,10 +3,9 @@ writing of their own."""
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import asynccontextmanager
-
-import ssl
 from functools import cache
 
 import httpx

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -25,10 +26,10 @@ from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 
 _logger = logging.getLogger(__name__)
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # All of them, so that a wrong one too is answered in the envelope, with a code.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class ApiKeys:
@@ -93,7 +94,7 @@ class ApiEndpoint:
 
 def files_app(service: LocalService) -> Starlette:
     """Return an app that serves presigned URLs only, to callers that name this machine as Host."""
-    return Starlette(routes=[_files_route(service, _loopback_only)])
+    return Starlette(routes=[_files_route(service, _loopback_only)], exception_handlers={HTTPException: _unrouted})
 
 
 def service_app(service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> Starlette:
@@ -123,6 +124,12 @@ def _loopback_only(request: Request) -> None:
     name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
     if name not in _LOOPBACK_NAMES:
         raise AccessDenied(f"the Host {name[:100]!r} is not this machine; use the URL as it was given")
+
+
+async def _unrouted(request: Request, _: Exception) -> Response:
+    """Answer what no route takes, in the envelope like everything else."""
+    text = f"there is nothing at {request.method} {request.url.path[:100]}; use a presigned URL as it was given"
+    return _refusal(UnknownOperation(text, request_id=new_request_id()))
 
 
 def _refusal(error: AGBError) -> Response:

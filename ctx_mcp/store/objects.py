@@ -7,6 +7,7 @@ that fails or is cancelled leaves nothing. Source: docs/storage.md.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -84,9 +85,9 @@ def _stamped(root: Path, keys: Sequence[str]) -> list[tuple[str, datetime]]:
 
 
 def _sync_file(path: Path, root: Path) -> None:
-    """Force a file and the folder entries that lead to it to disk."""
-    for target in (path, *path.parents):
-        descriptor = os.open(target, os.O_RDONLY)
+    """Force a file and the folder entries that lead to it to disk; Windows has no way to sync a folder."""
+    for target in (path,) if sys.platform == "win32" else (path, *path.parents):
+        descriptor = os.open(target, os.O_RDWR if target == path else os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -42,7 +42,7 @@ def test_sigterm_ends_the_server_within_a_second_while_an_upload_runs(
         host.ask("tools/call", {"name": "context_create", "arguments": {"name": "work"}})
         arguments = {"context_id": "work", "file_path": "/large.bin"}
         answer = host.ask("tools/call", {"name": "file_upload_url", "arguments": arguments})
-        url = urlsplit(answer["structuredContent"]["url"])
+        url = urlsplit(str(answer["structuredContent"]["url"]))
         assert url.hostname is not None
         with socket.create_connection((url.hostname, url.port or 80), timeout=10) as connection:
             head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 100000000\r\n\r\n"
