@@ -26,7 +26,6 @@ from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 
 _logger = logging.getLogger(__name__)
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # All of them, so that a wrong one too is answered in the envelope, with a code.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
