@@ -80,6 +80,8 @@ def load_settings(
         )
     _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
     key = value("CTX_MCP_API_KEY", api_key) or (value("AGB_API_KEY") if chosen == AGB else None)
+    if key is not None and not _is_key(key):
+        raise InvalidArgument("the API key holds a blank or a character that no key has; copy it again")
     level = (value("CTX_MCP_LOG_LEVEL", log_level) or "warning").lower()
     if level not in _LOG_LEVELS:
         raise InvalidArgument(f"CTX_MCP_LOG_LEVEL is {level!r}; allowed are {', '.join(_LOG_LEVELS)}")
@@ -126,11 +128,16 @@ def _byte_count(text: str | None) -> int:
     return int(text)
 
 
+def _is_key(text: str) -> bool:
+    """Tell whether a header can carry this key."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
 def _api_keys(text: str) -> dict[str, str]:
     keys: dict[str, str] = {}
     for position, pair in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
         key, equals, account = (part.strip() for part in pair.partition("="))
-        if not key or not equals or not account:
+        if not _is_key(key) or not equals or not account:
             # The text may be a key: it is not shown.
             raise InvalidArgument(f"entry {position} of CTX_MCP_API_KEYS is not of the form key=account")
         if key in keys:

@@ -13,6 +13,7 @@ gc.disable()
 
 import anyio  # noqa: E402
 
+from ctx_mcp.cli.loop import FAST_LOOP  # noqa: E402
 from ctx_mcp.client.async_service import AsyncContextService  # noqa: E402
 from ctx_mcp.connect import open_transport  # noqa: E402
 from ctx_mcp.domain.errors import AGBError  # noqa: E402
@@ -34,7 +35,7 @@ def serve_stdio(settings: Settings) -> int:
     async def face(server: ContextServer) -> None:
         await serve_pipes(server, server.create_initialization_options())
 
-    anyio.run(_serve, settings, face)
+    anyio.run(_serve, settings, face, backend_options=FAST_LOOP)
     return 0
 
 
@@ -59,7 +60,7 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
             on_ready=_say_ready,
         )
 
-    anyio.run(_serve, settings, face)
+    anyio.run(_serve, settings, face, backend_options=FAST_LOOP)
     return 0
 
 

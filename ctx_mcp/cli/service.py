@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
+from ctx_mcp.cli.loop import FAST_LOOP
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
@@ -26,7 +27,7 @@ def run_service(settings: Settings, *, host: str, port: int) -> int:
         raise InvalidArgument(f"{host} listens everywhere, but presigned URLs need an address: give --public-url too")
     if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
         raise InvalidArgument(f"--public-url must start with http:// or https://, not {settings.public_url!r}")
-    anyio.run(_serve, settings, host, port)
+    anyio.run(_serve, settings, host, port, backend_options=FAST_LOOP)
     return 0
 
 

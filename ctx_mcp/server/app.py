@@ -129,6 +129,7 @@ class ContextServer(Server[dict[str, Any]]):
             return unexpected_result(tool.name, error)
         if tool.changes_list:
             self.subscriptions.list_changed()
+        await self.subscriptions.settle()
         return _result(answer)
 
     async def _list_resources(

@@ -101,12 +101,19 @@ def _listen(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -
     if not 0 <= port <= MAX_PORT:
         raise InvalidArgument(f"port {port} is not in 0..{MAX_PORT}")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    # With the protocol named, asyncio turns Nagle off on every connection; else answers wait 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((str(address), port), family=family)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((str(address), port))
+        listener.listen()
     except OSError as error:
+        listener.close()
         reason = os.strerror(error.errno) if error.errno else str(error)
         advice = "; choose another port, or 0 for any free one" if error.errno == errno.EADDRINUSE else ""
         raise InvalidArgument(f"cannot listen on {address} port {port}: {reason}{advice}") from error
+    return listener
 
 
 def _url_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:

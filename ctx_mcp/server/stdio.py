@@ -319,8 +319,8 @@ async def _open_lines(fd: int) -> AsyncGenerator[_Lines]:
     """Read `fd` on the event loop; its blocking mode is put back at the end."""
     stream = asyncio.StreamReader(limit=MAX_LINE_BYTES)
     was_blocking = os.get_blocking(fd)
-    # closefd: the transport closes its file only on a later turn of the loop, when the number may be another file's.
-    file = os.fdopen(fd, "rb", buffering=0, closefd=False)
+    # A descriptor of its own: the transport closes it, and does so only on a later turn of the loop.
+    file = os.fdopen(os.dup(fd), "rb", buffering=0)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(stream), file
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ from ctx_mcp.server.resources import reference_of, uri_of
 
 _logger = logging.getLogger(__name__)
 _BACKLOG = 1000
+_TELL_S = 1.0
+"""How long one legacy client may take to accept news before it is told no more."""
 
 
 class Subscriptions:
@@ -32,7 +35,10 @@ class Subscriptions:
         """Context id and URI, for every open stream that asked for a context by its name."""
         self._legacy: dict[Connection, dict[str, str]] = {}
         """What each legacy connection subscribed to: the context id under the URI it gave."""
-        self._send, self._receive = anyio.create_memory_object_stream[str | None](_BACKLOG)
+        self._news = asyncio.Queue[str | None](_BACKLOG)
+        self._untold = 0
+        """News noted and not yet passed on; none is noted while nobody passes any on."""
+        self._is_running = False
 
     async def listen(
         self, ctx: ServerRequestContext[Any, Any], params: mcp_types.SubscriptionsListenRequestParams
@@ -71,13 +77,23 @@ class Subscriptions:
         """Tell clients that contexts came, went or were renamed."""
         self._note(None)
 
+    async def settle(self) -> None:
+        """Wait until the news so far are passed on: what comes behind an answer may meet a client that has left."""
+        if self._untold:
+            with anyio.move_on_after(_TELL_S):
+                await self._news.join()
+
     async def run(self) -> None:
         """Pass news on until cancelled."""
         unsubscribe = self._service.subscribe(self._note)
+        self._is_running = True
         try:
-            async for context_id in self._receive:
-                await self._tell(context_id)
+            while True:
+                await self._tell(await self._news.get())
+                self._untold -= 1
+                self._news.task_done()
         finally:
+            self._is_running = False
             unsubscribe()
 
     async def _resolve(self, uris: Sequence[str]) -> list[tuple[str, str]]:
@@ -97,24 +113,35 @@ class Subscriptions:
         connection = session._connection  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         if connection not in self._legacy:
             self._legacy[connection] = {}
-            connection.exit_stack.callback(self._legacy.pop, connection)
+            connection.exit_stack.callback(self._legacy.pop, connection, None)
         return self._legacy[connection]
 
     def _note(self, context_id: str | None) -> None:
+        if not self._is_running:
+            return
         try:
-            self._send.send_nowait(context_id)
-        except anyio.WouldBlock:
+            self._news.put_nowait(context_id)
+        except asyncio.QueueFull:
             _logger.warning("more changes than could be passed on; clients that watch may have missed some")
+        else:
+            self._untold += 1
 
     async def _tell(self, context_id: str | None) -> None:
         if context_id is None:
             await self._bus.publish(ResourcesListChanged())
             for connection in list(self._legacy):
-                await connection.notify("notifications/resources/list_changed", None)
+                await self._notify(connection, "notifications/resources/list_changed", None)
             return
         others = {uri for known_id, uri in self._other_uris if known_id == context_id}
         for uri in (uri_of(context_id), *others):
             await self._bus.publish(ResourceUpdated(uri=uri))
         for connection, uris in list(self._legacy.items()):
             for uri in [uri for uri, watched_id in uris.items() if watched_id == context_id]:
-                await connection.notify("notifications/resources/updated", {"uri": uri})
+                await self._notify(connection, "notifications/resources/updated", {"uri": uri})
+
+    async def _notify(self, connection: Connection, method: str, params: dict[str, Any] | None) -> None:
+        with anyio.move_on_after(_TELL_S) as waiting:
+            await connection.notify(method, params)
+        if waiting.cancelled_caught:
+            _logger.warning("a client does not read its news; it is told no more")
+            self._legacy.pop(connection, None)

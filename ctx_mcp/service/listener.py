@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -13,13 +15,60 @@ from starlette.types import ASGIApp
 
 from ctx_mcp.domain.errors import StoreUnusable
 
+_CUT_S = 1.0
+"""How long requests that were cut get to let go of what they hold."""
+
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: signals are the process owner's."""
+    """uvicorn without its own signal handlers, which are the process owner's, and without its pauses.
+
+    uvicorn looks ten times a second whether it shall end and then waits once more; this one is told, and ends as
+    soon as the last running request has.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, grace_s: float) -> None:
+        super().__init__(config)
+        self._grace_s = grace_s
+        self._ending = anyio.Event()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with anyio.move_on_after(1):
+                await self._ending.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - ours to close
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        running = set(self.server_state.tasks)
+        if running and self._grace_s:
+            _, running = await asyncio.wait(running, timeout=self._grace_s)
+        if running:
+            await self._cut(running)
+
+    async def _cut(self, running: set[asyncio.Task[None]]) -> None:
+        """Cancel requests; uvicorn would log each as a failure of the application, which it is not."""
+        log = logging.getLogger("uvicorn.error")
+        log.addFilter(_drop)
+        try:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_CUT_S)
+        finally:
+            log.removeFilter(_drop)
+
+
+def _drop(_: logging.LogRecord) -> bool:
+    return False
 
 
 class Listener:
@@ -61,15 +110,14 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=self._grace_s,
         )
-        self._server = _Server(config)
+        self._server = _Server(config, grace_s=self._grace_s)
         group.start_soon(self._serve, self._server, listening)
 
     async def stop(self) -> None:
         """Stop accepting, give running requests their grace, then cut them."""
         if self._server is not None:
-            self._server.should_exit = True
+            self._server.end()
             await self._stopped.wait()
 
     async def _serve(self, server: _Server, listening: socket.socket) -> None:

@@ -64,13 +64,13 @@ class Database:
     @contextmanager
     def write(self) -> Generator[Connection]:
         """Give a connection inside a transaction that holds the write lock; leaving commits it durably."""
-        with _translated(), self._writer.begin() as connection:
+        with _translated(self.path), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Generator[Connection]:
         """Give a connection that sees one committed state from its first query on."""
-        with _translated(), self._reader.connect() as connection:
+        with _translated(self.path), self._reader.connect() as connection:
             yield connection
 
     def first(self, query: PointQuery, **parameters: str) -> Any | None:
@@ -79,7 +79,7 @@ class Database:
         It runs on a driver connection that stays open and in no transaction, without SQLAlchemy's execution layer:
         a tenth of the cost of `read`, and so fit for the event loop. Source: docs/adr/0002.
         """
-        with self._point_lock, _translated():
+        with self._point_lock, _translated(self.path):
             row = self._point.execute(query.sql, [parameters[name] for name in query.parameters]).fetchone()
         return None if row is None else query.row._make(row)
 
@@ -126,12 +126,12 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Generator[None]:
+def _translated(path: Path) -> Generator[None]:
     """Turn what the database says when it cannot go on (disk full, file gone, lock held) into the domain's error."""
     try:
         yield
     except DBAPIError as error:
-        raise StoreUnusable(f"the store's database failed: {error.orig}") from error
+        raise StoreUnusable(f"the store's database {path} failed: {error.orig}") from error
     except sqlite3.Error as error:
         raise StoreUnusable(f"the store's database failed: {error}") from error
 

@@ -15,7 +15,7 @@ def parse_object(body: bytes) -> JsonObject | None:
     """Return the JSON object in `body`; None when it is anything else."""
     try:
         value: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return as_object(value)
 

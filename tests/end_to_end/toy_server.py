@@ -6,7 +6,6 @@ It says on standard error what the tests wait for: `serving` or the URL, `hangin
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 
+from ctx_mcp.cli.loop import FAST_LOOP
 from ctx_mcp.server.http import serve_http
 from ctx_mcp.server.stdio import serve_stdio
 
@@ -116,4 +116,4 @@ async def main(transport: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    anyio.run(main, sys.argv[1], backend_options=FAST_LOOP)

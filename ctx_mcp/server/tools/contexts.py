@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import (
@@ -19,11 +20,14 @@ from ctx_mcp.server.tools.facts import (
 )
 from ctx_mcp.wire.operations import DeleteContext, GetContext, ListContexts, UpdateContext
 
+_DEFAULT_RESULTS = DEFAULT_LIMITS.default_list_count
 ContextName = Annotated[str, Field(description="1 to 255 characters, not shaped like an id.")]
 
 
 class ListArguments(Arguments):
-    max_results: int = Field(default=10, ge=1, le=100, description="Rows in one page.")
+    max_results: int = Field(
+        default=_DEFAULT_RESULTS, ge=1, le=DEFAULT_LIMITS.max_list_count, description="Rows in one page."
+    )
     next_token: str | None = Field(default=None, description="From the previous page.")
 
 
@@ -58,7 +62,8 @@ async def list_contexts(service: AsyncContextService, arguments: ListArguments) 
     if not rows:
         lines = ["No contexts here; context_create makes one."]
     if page.next_token:
-        lines.append(f"More: context_list(next_token={page.next_token!r})")
+        size = "" if arguments.max_results == _DEFAULT_RESULTS else f"max_results={arguments.max_results}, "
+        lines.append(f"More: context_list({size}next_token={page.next_token!r})")
     facts = ListFacts(contexts=rows, total_count=page.total_count, next_token=page.next_token)
     return Answer("\n".join(lines), facts)
 

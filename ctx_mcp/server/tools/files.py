@@ -16,6 +16,7 @@ from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import ContextId, DoneFacts, FileFacts, FilePath, context_id_of, file_facts
 from ctx_mcp.wire.operations import DeleteFile, GetFileDownloadUrl, GetFileUploadUrl, ListFiles
 
+_DEFAULT_PAGE_SIZE = DEFAULT_LIMITS.default_page_size
 _MAX_PAGE_SIZE = 200
 
 
@@ -23,9 +24,7 @@ class ListArguments(Arguments):
     context_id: ContextId
     parent_folder_path: str = Field(default="/", description="Folder whose direct children are listed.")
     page_number: int = Field(default=1, ge=1, description="Which page, from 1.")
-    page_size: int = Field(
-        default=DEFAULT_LIMITS.default_page_size, ge=1, le=_MAX_PAGE_SIZE, description="Rows in one page."
-    )
+    page_size: int = Field(default=_DEFAULT_PAGE_SIZE, ge=1, le=_MAX_PAGE_SIZE, description="Rows in one page.")
     next_token: str | None = Field(default=None, description="From the previous page; replaces page_number.")
 
 
@@ -100,6 +99,8 @@ def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) 
     lines += [f"{row.name}/" if row.kind == "FOLDER" else f"{row.name}  {row.size_bytes} bytes" for row in rows]
     if page.next_token:
         same = f"context_id={arguments.context_id!r}, parent_folder_path={folder!r}"
+        if arguments.page_size != _DEFAULT_PAGE_SIZE:
+            same += f", page_size={arguments.page_size}"
         lines.append(f"More: file_list({same}, next_token={page.next_token!r})")
     return "\n".join(lines)
 
