@@ -201,8 +201,11 @@ def _tree(root: type[AGBError]) -> list[type[AGBError]]:
 
 
 def errors_by_code() -> dict[str, type[AGBError]]:
-    """Every class of the tree under its code; codes are unique (a test holds that)."""
-    return {error.code: error for error in _tree(AGBError)}
+    """Every class of the tree above under its code; codes are unique (a test holds that).
+
+    Classes derived elsewhere are not part of it: a program may derive its own.
+    """
+    return {error.code: error for error in _tree(AGBError) if error.__module__ == __name__}
 
 
 def error_from_code(code: str, message: str, *, request_id: str = "") -> AGBError:

@@ -133,7 +133,7 @@ def _translated(path: Path) -> Generator[None]:
     except DBAPIError as error:
         raise StoreUnusable(f"the store's database {path} failed: {error.orig}") from error
     except sqlite3.Error as error:
-        raise StoreUnusable(f"the store's database failed: {error}") from error
+        raise StoreUnusable(f"the store's database {path} failed: {error}") from error
 
 
 def _stored_revision(connection: Connection) -> str | None:

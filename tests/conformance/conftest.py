@@ -1,0 +1,28 @@
+"""The fixture `backend`: each test that asks for it runs on every backend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.conformance.backends import BACKENDS, Backend, open_backend
+from tests.lifetimes import Lifetimes
+
+
+@pytest_asyncio.fixture(params=BACKENDS)
+async def backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
+    return await open_backend(request.param, hold, tmp_path / "data")
+
+
+@pytest_asyncio.fixture(params=[name for name in BACKENDS if name.startswith("http") or name == "agb-sdk"])
+async def http_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
+    """Only the backends with several accounts."""
+    return await open_backend(request.param, hold, tmp_path / "data")
+
+
+@pytest_asyncio.fixture(params=[name for name in BACKENDS if name != "agb-sdk"])
+async def own_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
+    """Only our own clients: what the SDK does not promise."""
+    return await open_backend(request.param, hold, tmp_path / "data")

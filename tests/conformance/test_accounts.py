@@ -1,0 +1,122 @@
+"""Accounts are isolated: for a foreign key every operation answers that there is no such context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ctx_mcp import Context
+from ctx_mcp.client.http_transport import HttpTransport
+from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.embedded import run_http_service
+from ctx_mcp.settings import Settings
+from ctx_mcp.wire.agb import AgbDialect
+from ctx_mcp.wire.native import NativeDialect
+from ctx_mcp.wire.operations import (
+    OPERATIONS,
+    ClearContext,
+    DeleteContext,
+    DeleteFile,
+    GetContext,
+    GetFileDownloadUrl,
+    GetFileUploadUrl,
+    GetTask,
+    ListContexts,
+    ListFiles,
+    Operation,
+    ReadFile,
+    UpdateContext,
+    WriteFile,
+)
+from tests.conformance.backends import KEYS, Backend, list_folder, new_context, upload_url
+from tests.lifetimes import Lifetimes
+
+
+async def test_no_call_of_another_account_finds_the_context(http_backend: Backend) -> None:
+    foreign = http_backend.foreign
+    assert foreign is not None
+    made = await new_context(http_backend.context, "mine")
+    async with httpx.AsyncClient() as http:
+        await http.put(await upload_url(http_backend.context, made.id, "/f"), content=b"secret")
+    results = [
+        await foreign.get("mine"),
+        await foreign.get(context_id=made.id),
+        await foreign.update(Context(made.id, "stolen")),
+        await foreign.delete(made),
+        await foreign.list_files(made.id, "/"),
+        await foreign.get_file_upload_url(made.id, "/f"),
+        await foreign.get_file_download_url(made.id, "/f"),
+        await foreign.delete_file(made.id, "/f"),
+        await foreign.clear_async(made.id),
+        await foreign.get_clear_status(made.id),
+    ]
+    assert [result.success for result in results] == [False] * len(results)
+    assert all("Context not found" in (result.error_message or "") for result in results)
+    if not http_backend.is_sdk:
+        assert {result.error_code for result in results} == {"Context.NotFound"}
+    assert (await foreign.list()).contexts == []
+    found = (await http_backend.context.get(context_id=made.id)).context
+    assert found is not None
+    assert (found.id, found.name) == (made.id, "mine")
+    assert [entry.file_path for entry in await list_folder(http_backend.context, made.id)] == ["/f"]
+
+
+async def test_two_accounts_may_use_the_same_name(http_backend: Backend) -> None:
+    assert http_backend.foreign is not None
+    mine = await new_context(http_backend.context, "shared name")
+    theirs = await new_context(http_backend.foreign, "shared name")
+    assert mine.id != theirs.id
+    assert [each.id for each in (await http_backend.context.list()).contexts] == [mine.id]
+    assert [each.id for each in (await http_backend.foreign.list()).contexts] == [theirs.id]
+
+
+async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_path: Path) -> None:
+    """Written against the operations themselves, so that a new one cannot be forgotten."""
+    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+    url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
+    owner = await hold(HttpTransport(url, "key-one", NativeDialect()))
+    foreign = await hold(HttpTransport(url, "key-two", NativeDialect()))
+    made = (await owner.send(GetContext(name="mine", create=True))).result.context.context_id
+    await owner.send(WriteFile(made, "/f", b"secret"))
+    task = (await owner.send(ClearContext(made))).result
+    assert task is not None
+    attempts: dict[type[Operation[object]], Operation[object]] = {
+        GetContext: GetContext(context_id=made),
+        UpdateContext: UpdateContext(made, "stolen"),
+        DeleteContext: DeleteContext(made),
+        ClearContext: ClearContext(made),
+        GetTask: GetTask(context_id=made, kind="clear"),
+        ListFiles: ListFiles(made),
+        GetFileUploadUrl: GetFileUploadUrl(made, "/f"),
+        GetFileDownloadUrl: GetFileDownloadUrl(made, "/f"),
+        DeleteFile: DeleteFile(made, "/f"),
+        ReadFile: ReadFile(made, "/f"),
+        WriteFile: WriteFile(made, "/f", b"x"),
+    }
+    assert {*attempts, ListContexts} == set(OPERATIONS)
+    for attempt in attempts.values():
+        with pytest.raises(AGBError) as failure:
+            await foreign.send(attempt)
+        assert failure.value.error_code == "Context.NotFound", attempt
+        assert failure.value.request_id
+    assert (await foreign.send(ListContexts())).result.contexts == ()
+    with pytest.raises(AGBError) as failure:
+        await foreign.send(GetTask(task_id=task.task_id))
+    assert failure.value.error_code == "Task.NotFound"
+
+
+@pytest.mark.parametrize("dialect", [AgbDialect(), NativeDialect()], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("key", ["wrong", "key-on", "key-one2", "KEY-ONE"])
+async def test_an_unknown_key_is_refused_with_a_code(
+    hold: Lifetimes, tmp_path: Path, dialect: AgbDialect | NativeDialect, key: str
+) -> None:
+    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+    url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
+    client = await hold(HttpTransport(url, key, dialect))
+    with pytest.raises(AGBError) as failure:
+        await client.send(ListContexts())
+    assert failure.value.error_code == "Auth.Unauthenticated"
+    assert failure.value.request_id
+    assert key not in str(failure.value)

@@ -1,0 +1,44 @@
+"""What every test gets: an environment without the settings of whoever runs the tests, and lifetimes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.lifetimes import Lifetimes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+_SETTINGS = ("CTX_MCP_", "AGB_", "AGENTBAY_")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(_SETTINGS) or name.upper() in _PROXIES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clean_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder without `.netrc`, which would replace the API key. Source: wire/agb.md §1."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+@pytest_asyncio.fixture
+async def hold() -> AsyncGenerator[Lifetimes]:
+    """Enter async context managers that stay open until the test ends."""
+    lifetimes = Lifetimes()
+    try:
+        yield lifetimes
+    finally:
+        await lifetimes.close()

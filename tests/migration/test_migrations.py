@@ -1,0 +1,137 @@
+"""The stored format: the migrations make what the tables say, and only known formats are opened."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+
+import ctx_mcp.store.database as database_module
+from ctx_mcp import AsyncClient
+from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.store.schema import SCHEMA_REVISION, metadata
+from ctx_mcp.store.store import open_store
+
+MIGRATIONS = Path(database_module.__file__).with_name("migrations")
+WAIT_S = 60
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(MIGRATIONS))
+
+
+def test_the_head_of_the_migrations_is_the_revision_the_program_knows() -> None:
+    assert _scripts().get_heads() == [SCHEMA_REVISION]
+
+
+def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
+    store = open_store(tmp_path, DEFAULT_LIMITS)
+    with store.database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+    store.close()
+
+
+def test_migrated_and_made_afresh_a_store_is_the_same_to_the_letter(tmp_path: Path) -> None:
+    open_store(tmp_path, DEFAULT_LIMITS).close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'made.db'}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert _statements(tmp_path / "ctx.db") == _statements(tmp_path / "made.db")
+
+
+def _statements(database: Path) -> dict[str, list[str]]:
+    """List the parts of each table's and index's statement, in an order of their own."""
+    query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%'"
+    with closing(sqlite3.connect(database)) as connection:
+        return {
+            name: sorted(sql.replace(",", " ").split())
+            for name, sql in connection.execute(query)
+            if "sqlite_" not in name
+        }
+
+
+def test_a_fresh_store_has_what_only_sqlite_can_tell(tmp_path: Path) -> None:
+    open_store(tmp_path, DEFAULT_LIMITS).close()
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert "AUTOINCREMENT" in made["versions"]
+    assert made["nodes"].rstrip().endswith("WITHOUT ROWID")
+
+
+def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    open_store(tmp_path, DEFAULT_LIMITS).close()
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.commit()
+    with pytest.raises(StoreUnusable, match="9999"):
+        open_store(tmp_path, DEFAULT_LIMITS)
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("9999",)
+
+
+async def test_a_client_on_a_store_it_cannot_use_says_why(tmp_path: Path) -> None:
+    (tmp_path / "ctx.db").write_bytes(b"this is no database, it is a poem " * 100)
+    with pytest.raises(StoreUnusable, match=r"ctx\.db"):
+        await AsyncClient(data_dir=tmp_path).__aenter__()
+
+
+def test_a_data_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path / "file", DEFAULT_LIMITS)
+
+
+def test_a_new_data_folder_belongs_to_its_owner_alone(tmp_path: Path) -> None:
+    open_store(tmp_path / "new", DEFAULT_LIMITS).close()
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A table of ours that is there already stops the migration in its middle."""
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        database.execute("CREATE TABLE tasks (x)")
+        database.commit()
+    with pytest.raises(StoreUnusable):
+        open_store(tmp_path, DEFAULT_LIMITS)
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert tables == ["tasks"]
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.store.store import open_store
+sys.stdin.readline()
+store = open_store(Path(sys.argv[1]), DEFAULT_LIMITS)
+print(store.database.secret("shared").hex())
+store.close()
+"""
+
+
+@pytest.mark.parametrize("turn", range(3))
+def test_processes_that_migrate_at_once_agree(tmp_path: Path, turn: int) -> None:
+    command = [sys.executable, "-c", OPEN, str(tmp_path / "data")]
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=WAIT_S) for process in processes]
+    assert [error for _, error in answers if error] == []
+    assert len({output for output, _ in answers}) == 1

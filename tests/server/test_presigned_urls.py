@@ -1,0 +1,98 @@
+"""`file_upload_url` and `file_download_url`: the curl line works when pasted, whatever the file's name."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.server.hosts import WAIT_S, Host, texts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONTENT = bytes(range(256)) * 300
+NAMES = (
+    "plain.txt",
+    "two  blanks .txt",
+    " blank first",
+    "it's.txt",
+    'say "so".txt',
+    "{a,b}[1-3].txt",
+    "$(touch pwned).txt",
+    "`touch pwned`",
+    "$HOME",
+    "-dash",
+    "--help",
+    "@at",
+    "~",
+    "*?",
+    "#1 a#1b.txt",
+    "50%25+&=;|<>.txt",
+    "back\\slash.txt",
+    "!history!",
+    "grüße 漢字 😀.txt",
+    "e\u0301 decomposed",
+    "n" * 255,
+)
+
+
+async def paste(command: str, folder: Path) -> None:
+    bash = shutil.which("bash")
+    assert bash is not None
+    process = await asyncio.create_subprocess_exec(
+        bash,
+        "-c",
+        command,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await asyncio.wait_for(process.communicate(), WAIT_S)
+    assert process.returncode == 0, err.decode()
+    assert err == b""
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_curl_line_moves_the_file_when_pasted(
+    modern_host: Host, tmp_path: Path, clean_home: Path, name: str
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / name).write_bytes(CONTENT)
+    context_id = await modern_host.new_context()
+    where = {"context_id": context_id, "file_path": f"/{{dir}} 'x'/{name}"}
+    await paste(await _curl(modern_host, "file_upload_url", where), here)
+    (here / name).unlink()
+    await paste(await _curl(modern_host, "file_download_url", where), here)
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {name: CONTENT}
+
+
+async def test_an_empty_file_moves_both_ways(modern_host: Host, tmp_path: Path, clean_home: Path) -> None:
+    (tmp_path / "empty").touch()
+    where = {"context_id": await modern_host.new_context(), "file_path": "empty"}
+    await paste((await modern_host.call("file_upload_url", **where))["curl"], tmp_path)
+    (tmp_path / "empty").unlink()
+    await paste((await modern_host.call("file_download_url", **where))["curl"], tmp_path)
+    assert (tmp_path / "empty").read_bytes() == b""
+
+
+async def _curl(host: Host, tool: str, where: dict[str, str]) -> str:
+    """Return the line that a model reads, which a program reads too."""
+    result = await host.answer(tool, **where)
+    line = texts_of(result)[0].partition("\n")[2]
+    assert line == (result.structured_content or {})["curl"]
+    return line
+
+
+async def test_a_url_for_a_file_that_cannot_be_is_refused(host: Host) -> None:
+    context_id = await host.new_context()
+    await host.write(context_id, "/file", "x")
+    text = await host.refusal("file_upload_url", context_id=context_id, file_path="/file/below")
+    assert text.startswith("[Path.Conflict] ")
+    text = await host.refusal("file_upload_url", context_id=context_id, file_path="/folder/")
+    assert text.startswith("[Path.Invalid] ")
+    text = await host.refusal("file_download_url", context_id=context_id, file_path="/missing")
+    assert text.startswith("[File.NotFound] ")

@@ -1,0 +1,138 @@
+"""Tool definitions: names and arguments as promised, schemas that every host accepts."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.server.hosts import check_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.server.hosts import Host
+
+REQUIRED = "required"
+ABSENT = "absent"
+SURFACE: dict[str, dict[str, object]] = {
+    "context_list": {"max_results": 10, "next_token": ABSENT},
+    "context_get": {"context_id": REQUIRED},
+    "context_create": {"name": REQUIRED},
+    "context_update": {"context_id": REQUIRED, "name": REQUIRED},
+    "context_delete": {"context_id": REQUIRED},
+    "context_clear_start": {"context_id": REQUIRED, "wait_s": 0},
+    "context_clear_status": {"context_id": ABSENT, "task_id": ABSENT, "wait_s": 0},
+    "file_list": {
+        "context_id": REQUIRED,
+        "parent_folder_path": "/",
+        "page_number": 1,
+        "page_size": 50,
+        "next_token": ABSENT,
+    },
+    "file_read": {"context_id": REQUIRED, "file_path": REQUIRED, "start_line": 1, "line_count": ABSENT},
+    "file_write": {"context_id": REQUIRED, "file_path": REQUIRED, "content": REQUIRED},
+    "file_upload_url": {"context_id": REQUIRED, "file_path": REQUIRED},
+    "file_download_url": {"context_id": REQUIRED, "file_path": REQUIRED},
+    "file_delete": {"context_id": REQUIRED, "file_path": REQUIRED},
+}
+"""Every tool and argument of the first release, in this order, with its default."""
+READING = {"context_list", "context_get", "context_clear_status", "file_list", "file_read", "file_download_url"}
+DESTRUCTIVE = {"context_delete", "context_clear_start", "file_write", "file_delete"}
+NOT_FLAT = {"$ref", "$defs", "anyOf", "oneOf", "allOf", "not", "if", "definitions", "title"}
+
+
+async def test_the_tools_are_the_promised_ones(host: Host) -> None:
+    assert set(host.tools) == set(SURFACE)
+    for name, tool in host.tools.items():
+        schema = tool.input_schema
+        required = schema.get("required", [])
+        shown = {
+            argument: REQUIRED if argument in required else field.get("default", ABSENT)
+            for argument, field in schema["properties"].items()
+        }
+        assert shown == SURFACE[name]
+        assert list(shown) == list(SURFACE[name])
+
+
+async def test_every_tool_has_a_title_and_all_hints(host: Host) -> None:
+    for name, tool in host.tools.items():
+        hints = tool.annotations
+        assert hints is not None
+        assert tool.title
+        assert hints.title == tool.title
+        assert hints.read_only_hint is (name in READING)
+        assert hints.destructive_hint is (name in DESTRUCTIVE)
+        assert hints.idempotent_hint is (name not in {"context_delete", "file_delete"})
+        assert hints.open_world_hint is False
+
+
+async def test_schemas_are_flat(host: Host) -> None:
+    for tool in host.tools.values():
+        for schema in (tool.input_schema, tool.output_schema or {}):
+            assert schema["type"] == "object"
+            for node in nodes(schema):
+                assert not NOT_FLAT & set(node), node
+                assert isinstance(node.get("type", ""), str)
+                assert node.get("default", "") is not None
+
+
+async def test_inputs_are_closed_and_outputs_open(host: Host) -> None:
+    for tool in host.tools.values():
+        assert tool.input_schema["additionalProperties"] is False
+        assert tool.output_schema is not None
+        for node in nodes(tool.output_schema):
+            assert node.get("additionalProperties", True) is not False
+
+
+async def test_every_argument_is_described(host: Host) -> None:
+    for tool in host.tools.values():
+        for field in tool.input_schema["properties"].values():
+            assert field["description"].endswith(".")
+
+
+async def test_descriptions_are_short_and_name_tools_that_exist(host: Host) -> None:
+    arguments = {argument for tool in SURFACE.values() for argument in tool}
+    for name, tool in host.tools.items():
+        assert tool.description
+        assert tool.description.count(". ") <= 2
+        everything = " ".join([tool.description, *(field["description"] for field in described(tool))])
+        assert set(re.findall(r"\b(?:context|file)_\w+", everything)) - arguments <= set(SURFACE) - {name}
+
+
+async def test_outputs_stay_valid_when_a_field_is_added(host: Host) -> None:
+    """Hosts keep an older tool list while the server is updated."""
+    facts = await host.call("context_create", name="a")
+    check_schema({**facts, "of_a_later_version": [1]}, host.tools["context_create"].output_schema or {})
+
+
+async def test_the_tool_list_is_small(host: Host) -> None:
+    size = sum(len(tool.model_dump_json(by_alias=True, exclude_none=True)) for tool in host.tools.values())
+    assert size < 16_000
+
+
+@pytest.mark.parametrize("argument", ["context_id", "file_path", "wait_s"])
+async def test_an_argument_means_the_same_everywhere(host: Host, argument: str) -> None:
+    texts = {
+        field["description"]
+        for name, tool in host.tools.items()
+        for key, field in tool.input_schema["properties"].items()
+        if key == argument and name != "context_clear_status"
+    }
+    assert len(texts) == 1
+
+
+def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a schema and every schema inside it; names of properties are none."""
+    yield schema
+    for field in schema.get("properties", {}).values():
+        yield from nodes(field)
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), dict):
+            yield from nodes(schema[key])
+
+
+def described(tool: Any) -> Iterator[dict[str, Any]]:
+    for schema in (tool.input_schema, tool.output_schema):
+        yield from (node for node in nodes(schema) if "description" in node)

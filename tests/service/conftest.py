@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.lifetimes import Lifetimes
+from tests.service.workbench import Workbench, open_workbench
+
+
+@pytest_asyncio.fixture
+async def bench(hold: Lifetimes, tmp_path: Path) -> Workbench:
+    return await hold(open_workbench(tmp_path / "data"))

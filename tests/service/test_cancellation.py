@@ -1,0 +1,94 @@
+"""A caller may be cancelled at any moment, by anyio or by asyncio itself; the store stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ctx_mcp import AsyncClient
+from tests.service.workbench import Workbench
+
+LARGE = b"x" * 100_000
+WAIT_S = 20
+
+
+async def _eventually(condition: object) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("content", [b"small", LARGE], ids=["small", "large"])
+async def test_a_cancelled_write_leaves_the_store_usable(bench: Workbench, content: bytes) -> None:
+    made = await bench.new_context()
+    for number in range(30):
+        with anyio.move_on_after(number / 5_000):
+            await bench.context.write_file(made, f"/{number}", content + b"%d" % number)
+    await bench.context.write_file(made, "/last", b"fine")
+    listed = (await bench.context.list_files(made)).entries
+    for entry in listed:
+        got = await bench.context.read_file(made, entry.file_path)
+        assert got.content in (b"fine", content + entry.file_name.encode())
+
+
+async def test_a_write_cancelled_by_asyncio_while_it_commits_never_loses_its_bytes(bench: Workbench) -> None:
+    """asyncio's own cancel passes anyio's shields: the row may be written although the caller is gone."""
+    made = await bench.new_context()
+    with bench.store.database.write():
+        # The writer waits for the lock in its thread; its object is on disk already.
+        writing = asyncio.create_task(bench.context.write_file(made, "/f", LARGE))
+        await _eventually(lambda: bench.objects() and not bench.objects()[0].name.endswith("#1"))
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+        writing.cancel()
+        with suppress(asyncio.CancelledError):
+            await writing
+    await bench.context.write_file(made, "/next", b"fine")
+    for entry in (await bench.context.list_files(made)).entries:
+        assert (await bench.context.read_file(made, entry.file_path)).content in (LARGE, b"fine")
+
+
+async def test_an_error_in_the_block_leaves_the_client_as_it_is(tmp_path: Path) -> None:
+    async def fail() -> None:
+        async with AsyncClient(data_dir=tmp_path) as client:
+            await client.context.create("x")
+            raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        await fail()
+
+
+async def test_a_timeout_around_a_client_stays_a_timeout(tmp_path: Path) -> None:
+    async def hang() -> None:
+        async with asyncio.timeout(0.05), AsyncClient(data_dir=tmp_path) as client:
+            await client.context.create("x")
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await hang()
+    with anyio.move_on_after(0.05) as scope:
+        async with AsyncClient(data_dir=tmp_path):
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+async def test_a_client_can_be_opened_again(tmp_path: Path) -> None:
+    client = AsyncClient(data_dir=tmp_path)
+    for _ in range(2):
+        async with client:
+            made = await client.context.create("x")
+            assert (await client.context.get_file_upload_url(made.context_id, "/f")).success
+            assert (await client.context.list()).total_count == 1
+
+
+async def test_a_closed_client_says_that_it_is_closed(tmp_path: Path) -> None:
+    async with AsyncClient(data_dir=tmp_path / "data") as client:
+        await client.context.create("x")
+    result = await client.context.list()
+    assert not result.success
+    assert "not open" in (result.error_message or "")

@@ -1,0 +1,109 @@
+"""Settings: which value wins, what is refused, and that no key is ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.settings import load_settings
+
+
+def test_without_anything_the_embedded_backend_in_the_users_data_folder_is_used() -> None:
+    settings = load_settings({})
+    assert settings.backend == "embedded"
+    assert settings.data_dir.is_absolute()
+    assert settings.data_dir.name == "ctx-mcp"
+    assert (settings.api_key, settings.endpoint, settings.api_keys) == (None, None, {})
+
+
+def test_what_is_given_wins_over_the_environment() -> None:
+    environ = {"CTX_MCP_BACKEND": "agb", "CTX_MCP_API_KEY": "theirs", "CTX_MCP_LOG_LEVEL": "info"}
+    settings = load_settings(environ, backend="http://127.0.0.1:1", api_key="mine", log_level="DEBUG")
+    assert (settings.backend, settings.api_key, settings.log_level) == ("http://127.0.0.1:1", "mine", "debug")
+
+
+@pytest.mark.parametrize("literal", ["${user_config.data_dir}", "${CTX_MCP_DATA_DIR}", "${}", "", "  "])
+def test_a_value_the_host_did_not_fill_in_counts_as_not_set(literal: str) -> None:
+    names = ("CTX_MCP_BACKEND", "CTX_MCP_DATA_DIR", "CTX_MCP_API_KEY", "CTX_MCP_API_KEYS", "CTX_MCP_LOG_LEVEL")
+    assert load_settings(dict.fromkeys(names, literal)) == load_settings({})
+
+
+@pytest.mark.parametrize("text", ["~/data", "${HOME}/data", "/home/u/data", " ~/data "])
+def test_the_home_folder_is_expanded(text: str) -> None:
+    environ = {"HOME": "/home/u", "CTX_MCP_DATA_DIR": text}
+    assert load_settings(environ).data_dir == Path("/home/u/data").absolute()
+    assert load_settings({"HOME": "/home/u"}, data_dir=text).data_dir == Path("/home/u/data").absolute()
+
+
+def test_a_relative_folder_is_made_absolute() -> None:
+    assert load_settings({}, data_dir=Path("data")).data_dir == Path.cwd() / "data"
+
+
+def test_the_key_of_the_sdk_is_taken_for_its_cloud_only() -> None:
+    environ = {"AGB_API_KEY": "sdk", "AGB_ENDPOINT": "http://127.0.0.1:1"}
+    cloud = load_settings(environ, backend="agb")
+    assert (cloud.api_key, cloud.endpoint) == ("sdk", "http://127.0.0.1:1")
+    assert load_settings(environ).api_key is None
+    assert load_settings(environ | {"CTX_MCP_API_KEY": "own"}, backend="agb").api_key == "own"
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"CTX_MCP_BACKEND": "cloud"},
+        {"CTX_MCP_BACKEND": "ftp://host"},
+        {"CTX_MCP_LOG_LEVEL": "loud"},
+        {"CTX_MCP_MAX_FILE_BYTES": "0"},
+        {"CTX_MCP_MAX_FILE_BYTES": "-1"},
+        {"CTX_MCP_MAX_FILE_BYTES": "5GB"},
+        {"CTX_MCP_API_KEYS": "zzsecret"},
+        {"CTX_MCP_API_KEYS": "=zzsecret"},
+        {"CTX_MCP_API_KEYS": "zzsecret="},
+        {"CTX_MCP_API_KEYS": "zzsecret=1,zzsecret=2"},
+        {"CTX_MCP_API_KEYS": "zzsecret é=1"},
+        {"CTX_MCP_API_KEY": "zzsecret words"},
+        {"CTX_MCP_API_KEY": "zzsecret\nbreak"},
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_is_refused(environ: dict[str, str]) -> None:
+    with pytest.raises(InvalidArgument) as failure:
+        load_settings(environ)
+    [name] = environ
+    if "KEY" not in name:
+        assert name in str(failure.value)
+    assert "zzsecret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"api_key": "k"},
+        {"endpoint": "http://127.0.0.1:1"},
+        {"backend": "agb", "data_dir": "/tmp/x"},
+        {"backend": "http://127.0.0.1:1", "endpoint": "http://127.0.0.1:2"},
+    ],
+    ids=str,
+)
+def test_what_was_given_and_would_be_ignored_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument):
+        load_settings({}, **given)
+
+
+def test_the_keys_of_the_service_name_accounts() -> None:
+    environ = {"CTX_MCP_API_KEYS": " k1 = one , k2=two,k3=a=b, "}
+    assert load_settings(environ).api_keys == {"k1": "one", "k2": "two", "k3": "a=b"}
+
+
+def test_no_key_is_ever_in_the_text_of_the_settings() -> None:
+    settings = load_settings({"CTX_MCP_API_KEYS": "hidden1=one"}, backend="agb", api_key="hidden2")
+    assert "hidden" not in repr(settings)
+    assert "hidden" not in str(settings)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        load_settings({}).backend = "agb"  # type: ignore[misc]
