@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 
 @contextmanager
-def service(data_dir: Path) -> Iterator[tuple[str, int]]:
+def service(data_dir: Path) -> Generator[tuple[str, int]]:
     """Start the service and give its URL and process id."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ctx_mcp.cli.main", "service", "--port", "0", "--data-dir", str(data_dir)],

@@ -133,4 +133,4 @@ class Client(ConnectedSyncClient[ContextService]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close(kind, error, trace)

@@ -14,7 +14,7 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.client.calls import ContextCalls
 from ctx_mcp.client.sync_service import ContextService, SyncCalls
 from ctx_mcp.client.transport import Transport
-from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.errors import ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, EMBEDDED, Settings, load_settings
@@ -91,10 +91,10 @@ class ConnectedSyncClient(Generic[SyncServiceT]):
         """The contexts and their files.
 
         Raises:
-            InvalidArgument: the client is not open.
+            ClientNotOpen: it is used outside its `with` block.
         """
         if self._opened is None:
-            raise InvalidArgument("the client is not open; use it as `with Client() as client:`")
+            raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
         return self._opened
 
     def _open(
@@ -109,10 +109,13 @@ class ConnectedSyncClient(Generic[SyncServiceT]):
             self._opened = flavour(service, portal)
             self._stack = stack.pop_all()
 
-    def close(self) -> None:
-        """Close everything the client holds; closing twice is no error."""
+    def _close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything the client holds; told of an interruption, without waiting for calls that still run."""
         self._opened = None
-        self._stack.close()
+        stack, self._stack = self._stack, ExitStack()
+        stack.__exit__(kind, error, trace)
 
 
 class AsyncClient(ConnectedClient[AsyncContextService]):
@@ -158,4 +161,4 @@ class Client(ConnectedSyncClient[ContextService]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._close(kind, error, trace)

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.client.transport import Subscribers
+from ctx_mcp.domain.errors import ClientNotOpen
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import Caller
 from ctx_mcp.settings import Settings
-from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from ctx_mcp.wire.operations import OWN_CAPABILITIES, Operation, R, Reply
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -37,7 +38,7 @@ ACCOUNT = "local"
 class EmbeddedTransport:
     """A context service in this process, on one data folder. An async context manager; belongs to its event loop."""
 
-    capabilities = Capabilities(native_files=True, tasks=True, file_tokens=True)
+    capabilities = OWN_CAPABILITIES
 
     def __init__(self, data_dir: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self._data_dir = data_dir
@@ -49,7 +50,7 @@ class EmbeddedTransport:
         self._listener: Listener | None = None
         self._opening = anyio.Lock()
         self._listening = anyio.Lock()
-        self._listeners: dict[object, Callable[[str], None]] = {}
+        self._subscribers = Subscribers()
 
     async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
@@ -84,9 +85,7 @@ class EmbeddedTransport:
 
     def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
         """Call `listener` on every change made in this process, by tools and by presigned URLs alike."""
-        token = object()
-        self._listeners[token] = listener
-        return lambda: self._listeners.pop(token, None) and None
+        return self._subscribers.add(listener)
 
     async def open(self) -> LocalService:
         """Open the data folder now rather than with the first operation, and carry on tasks left over in it.
@@ -105,8 +104,8 @@ class EmbeddedTransport:
         from ctx_mcp.service.local import LocalService
 
         service = LocalService(self._store, base_url=self._url, limits=self._limits)
-        service.changes.subscribe(lambda _, context_id: self._tell(context_id))
-        group.start_soon(service.jobs.run)
+        service.changes.subscribe(lambda _, context_id: self._subscribers.tell(context_id))
+        group.start_soon(service.run)
         return service
 
     async def _url(self) -> str:
@@ -123,12 +122,8 @@ class EmbeddedTransport:
 
     def _running_group(self) -> TaskGroup:
         if self._group is None:
-            raise InvalidArgument("the client is not open; use it as `async with AsyncClient() as client:`")
+            raise ClientNotOpen("the client is not open; use it as `async with AsyncClient() as client:`")
         return self._group
-
-    def _tell(self, context_id: str) -> None:
-        for listener in list(self._listeners.values()):
-            listener(context_id)
 
 
 @asynccontextmanager
@@ -157,7 +152,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
         async with _background() as group:
             listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S)
             await listener.start(group)
-            group.start_soon(service.jobs.run)
+            group.start_soon(service.run)
             try:
                 yield listener.base_url
             finally:

@@ -28,7 +28,10 @@ VARIABLES = (
     "CTX_MCP_MAX_FILE_BYTES",
     "CTX_MCP_LOG_LEVEL",
 )
-"""Every variable this version reads; docs/settings.md explains each (a test compares the two)."""
+"""Every variable of this project's own; docs/settings.md explains each (a test compares the two).
+
+`AGB_API_KEY` and `AGB_ENDPOINT` are read too: with the backend `agb`, where the variable of our own is not set.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,8 @@ def _is_key(text: str) -> bool:
 def _api_keys(text: str) -> dict[str, str]:
     keys: dict[str, str] = {}
     for position, pair in enumerate(filter(None, (part.strip() for part in text.split(","))), start=1):
-        key, equals, account = (part.strip() for part in pair.partition("="))
+        # A key may end in =, as base64 does; an account does not hold any.
+        key, equals, account = (part.strip() for part in pair.rpartition("="))
         if not _is_key(key) or not equals or not account:
             # The text may be a key: it is not shown.
             raise InvalidArgument(f"entry {position} of CTX_MCP_API_KEYS is not of the form key=account")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ctx_mcp.cli.output import write_line
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.server.tool import AnyTool
 from ctx_mcp.server.tools import TOOLS
@@ -44,10 +45,10 @@ def run_contracts(*, check: bool) -> int:
     for path in changed:
         path.parent.mkdir(exist_ok=True)
         path.write_text(wanted[path], "utf-8")
-        sys.stdout.write(f"wrote {path.relative_to(root)}\n")
+        write_line(f"wrote {path.relative_to(root)}")
     for path in stale:
         path.unlink()
-        sys.stdout.write(f"removed {path.relative_to(root)}\n")
+        write_line(f"removed {path.relative_to(root)}")
     return 0
 
 

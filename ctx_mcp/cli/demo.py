@@ -23,6 +23,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp_types import TextContent
 
 import ctx_mcp
+from ctx_mcp.cli.output import flush, write_line
 from ctx_mcp.domain.errors import AGBError, InvalidArgument, InvalidPath
 from ctx_mcp.domain.limits import MIB
 from ctx_mcp.domain.paths import normalize_path
@@ -246,5 +247,5 @@ def _since(started: float) -> str:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    write_line(line)
+    flush()

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 
-from ctx_mcp.cli.parser import build_parser
-from ctx_mcp.domain.errors import AGBError
-from ctx_mcp.settings import Settings, load_settings
+from ctx_mcp.cli.output import READER_LEFT, ReaderLeft, flush, speak_utf8
+from ctx_mcp.cli.parser import parse
+from ctx_mcp.domain.errors import AGBError, InvalidArgument
+from ctx_mcp.settings import EMBEDDED, Settings, load_settings
+
+_WITHOUT_BACKEND = ("service", "contracts")
+"""Commands that no backend can serve, so that one set for the MCP server does not concern them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage."""
-    options = build_parser().parse_args(arguments)
+    speak_utf8()
     try:
-        settings = load_settings(
-            backend=options.backend,
-            endpoint=options.endpoint,
-            data_dir=options.data_dir,
-            public_url=getattr(options, "public_url", None),
-            log_level=options.log_level,
-        )
-        _log_to_stderr(settings)
-        return _run(options, settings)
+        try:
+            options = parse(arguments)
+            settings = _settings(options)
+            _log_to_stderr(settings)
+            return _run(options, settings)
+        finally:
+            flush()
+    except ReaderLeft:
+        return READER_LEFT
     except AGBError as error:
         sys.stderr.write(f"ctx-mcp: {error.message} [{error.error_code}]\n")
         return 1
@@ -32,14 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _settings(options: argparse.Namespace) -> Settings:
+    backend: str | None = options.backend
+    if options.command in _WITHOUT_BACKEND:
+        if backend is not None and backend.strip() not in ("", EMBEDDED):
+            raise InvalidArgument(f"{options.command} uses no backend; leave --backend out")
+        backend = EMBEDDED
+    return load_settings(
+        backend=backend,
+        endpoint=options.endpoint,
+        data_dir=options.data_dir,
+        public_url=getattr(options, "public_url", None),
+        log_level=options.log_level,
+    )
+
+
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     command: str | None = options.command
     if command is None:
-        from ctx_mcp.cli.serve import serve_stdio
+        with _not_collecting():
+            from ctx_mcp.cli.serve import serve_stdio
 
         return serve_stdio(settings)
     if command == "serve":
-        from ctx_mcp.cli.serve import serve
+        with _not_collecting():
+            from ctx_mcp.cli.serve import serve
 
         return serve(settings, transport=options.transport, host=options.host, port=options.port)
     if command == "service":
@@ -57,6 +80,20 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     from ctx_mcp.cli.people import run_command
 
     return run_command(settings, options)
+
+
+@contextmanager
+def _not_collecting() -> Generator[None]:
+    """Import the servers without looking for garbage meanwhile.
+
+    The protocol's classes are half a million objects that all stay: collecting costs a tenth of the start.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+    gc.freeze()
 
 
 def _log_to_stderr(settings: Settings) -> None:

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ctx_mcp import __version__
+from ctx_mcp.cli.output import write_line
+from ctx_mcp.domain.errors import InvalidArgument
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+_MAX_PORT = 65535
 _DESCRIPTION = "Durable contexts for agents. Without a command: the MCP server on stdio."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells when help or version could not be written, which argparse keeps to itself."""
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is sys.stdout:
+            write_line(message.removesuffix("\n"))
+        else:
+            super()._print_message(message, file)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return what the command line says; wrong usage ends the process with code 2, as argparse does.
+
+    Raises:
+        InvalidArgument: a port that cannot be.
+    """
+    options = build_parser().parse_args(arguments)
+    port: int = getattr(options, "port", 0)
+    if not 0 <= port <= _MAX_PORT:
+        raise InvalidArgument(f"port {str(port)[:20]} is not in 0..{_MAX_PORT}")
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line. `command` is None where none is given."""
-    parser = argparse.ArgumentParser(prog="ctx-mcp", description=_DESCRIPTION)
+    parser = _Parser(prog="ctx-mcp", description=_DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"ctx-mcp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _common(parser, top=True)
@@ -55,11 +86,13 @@ def _address(parser: argparse.ArgumentParser, port: int) -> None:
 def _add_people(commands: Any) -> None:
     contexts = commands.add_parser("contexts", help="list contexts, or create, rename or delete one")
     actions = contexts.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("create", help="make a context, or show the one of this name").add_argument("name")
+    create = actions.add_parser("create", help="make a context, or show the one of this name")
+    create.add_argument("name")
     rename = actions.add_parser("rename", help="give a context another name")
     rename.add_argument("context")
     rename.add_argument("name")
-    actions.add_parser("delete", help="delete a context with all its files").add_argument("context")
+    delete = actions.add_parser("delete", help="delete a context with all its files")
+    delete.add_argument("context")
 
     ls = commands.add_parser("ls", help="list a folder")
     ls.add_argument("context")
@@ -81,5 +114,5 @@ def _add_people(commands: Any) -> None:
     clear = commands.add_parser("clear", help="remove all files of a context and wait until that is done")
     clear.add_argument("context")
     clear.add_argument("--timeout", type=float, default=60, help="seconds to wait (60)")
-    for parser in (contexts, ls, cat, put, get, rm, clear):
+    for parser in (contexts, create, rename, delete, ls, cat, put, get, rm, clear):
         _common(parser)

@@ -6,13 +6,14 @@ Lists come as lines of tab-separated fields. A context is named by id or exact n
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import anyio
 
+from ctx_mcp.cli import local_files
+from ctx_mcp.cli.output import write_bytes, write_line
 from ctx_mcp.client import byte_transfer
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.connect import open_transport
@@ -32,7 +33,6 @@ from ctx_mcp.wire.operations import (
     UpdateContext,
 )
 
-_CHUNK_BYTES = 256 * 1024
 _PAGE = 100
 _CLEAR_LOOK_S = 0.2
 Command = Callable[[AsyncContextService, argparse.Namespace], Awaitable[None]]
@@ -56,8 +56,13 @@ def run_command(settings: Settings, options: argparse.Namespace) -> int:
         matched, rest = group.split(AGBError)
         if matched is None or rest is not None:
             raise
-        raise matched.exceptions[0] from None
+        raise _first(matched) from None
     return 0
+
+
+def _first(group: BaseExceptionGroup[AGBError]) -> AGBError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _contexts(service: AsyncContextService, options: argparse.Namespace) -> None:
@@ -95,9 +100,10 @@ async def _ls(service: AsyncContextService, options: argparse.Namespace) -> None
 
 async def _cat(service: AsyncContextService, options: argparse.Namespace) -> None:
     context_id = (await service.find(options.context)).context_id
-    async for chunk in byte_transfer.fetch(await service.call(GetFileDownloadUrl(context_id, options.path))):
-        sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
+    url = await service.call(GetFileDownloadUrl(context_id, options.path))
+    async with aclosing(byte_transfer.fetch(url)) as chunks:
+        async for chunk in chunks:
+            write_bytes(chunk)
 
 
 async def _put(service: AsyncContextService, options: argparse.Namespace) -> None:
@@ -110,25 +116,17 @@ async def _put(service: AsyncContextService, options: argparse.Namespace) -> Non
         raise InvalidArgument(f"{local} is no file here")
     url = await service.call(GetFileUploadUrl(context_id, path))
     size_bytes = None if local == "-" else (await anyio.Path(local).stat()).st_size
-    await byte_transfer.send(url, _chunks(local), size_bytes=size_bytes)
+    await byte_transfer.send(url, local_files.read(local), size_bytes=size_bytes)
 
 
 async def _get(service: AsyncContextService, options: argparse.Namespace) -> None:
     context_id = (await service.find(options.context)).context_id
     url = await service.call(GetFileDownloadUrl(context_id, options.path))
-    target = anyio.Path(options.local or options.path.rpartition("/")[2])
+    target = anyio.Path(options.local or local_files.local_name(options.path))
     if await target.is_dir():
-        target /= options.path.rpartition("/")[2]
-    part = target.with_name(target.name + ".part")
-    try:
-        async with await anyio.open_file(part, "wb") as file:
-            async for chunk in byte_transfer.fetch(url):
-                await file.write(chunk)
-        await part.replace(target)
-    except OSError as error:
-        raise InvalidArgument(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        await part.unlink(missing_ok=True)
+        target /= local_files.local_name(options.path)
+    async with aclosing(byte_transfer.fetch(url)) as chunks:
+        await local_files.write(target, chunks)
 
 
 async def _rm(service: AsyncContextService, options: argparse.Namespace) -> None:
@@ -143,20 +141,9 @@ async def _clear(service: AsyncContextService, options: argparse.Namespace) -> N
         while (await service.find(context_id)).state != ContextState.AVAILABLE:  # noqa: ASYNC110 - asked of another process
             await anyio.sleep(_CLEAR_LOOK_S)
         return
-    raise ClearanceTimeoutError(f"not done after {options.timeout:g} s; the files are gone, their space follows")
-
-
-async def _chunks(local: str) -> AsyncIterator[bytes]:
-    if local == "-":
-        read: Callable[[], Awaitable[bytes]] = partial(
-            anyio.to_thread.run_sync, partial(sys.stdin.buffer.read, _CHUNK_BYTES)
-        )
-        while chunk := await read():
-            yield chunk
-        return
-    async with await anyio.open_file(local, "rb") as file:
-        while chunk := await file.read(_CHUNK_BYTES):
-            yield chunk
+    raise ClearanceTimeoutError(
+        f"not done after {options.timeout:g} s; the files are gone already and are being moved into the 7-day history"
+    )
 
 
 def _is_folder(entry: FileEntry) -> bool:
@@ -168,7 +155,7 @@ def _size(entry: FileEntry) -> str:
 
 
 def _line(*fields: str) -> None:
-    sys.stdout.write("\t".join(fields) + "\n")
+    write_line("\t".join(fields))
 
 
 _COMMANDS: dict[str, Command] = {

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable
 
-# Importing the protocol's classes makes half a million objects that all stay: collecting meanwhile costs a tenth
-# of the start.
-gc.disable()
+import anyio
 
-import anyio  # noqa: E402
-
-from ctx_mcp.cli.loop import FAST_LOOP  # noqa: E402
-from ctx_mcp.client.async_service import AsyncContextService  # noqa: E402
-from ctx_mcp.connect import open_transport  # noqa: E402
-from ctx_mcp.domain.errors import AGBError  # noqa: E402
-from ctx_mcp.embedded import EmbeddedTransport  # noqa: E402
-from ctx_mcp.server.app import ContextServer  # noqa: E402
-from ctx_mcp.server.stdio import serve_stdio as serve_pipes  # noqa: E402
-from ctx_mcp.settings import Settings  # noqa: E402
-
-gc.enable()
-gc.freeze()
+from ctx_mcp.cli.loop import FAST_LOOP
+from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.connect import open_transport
+from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.embedded import EmbeddedTransport
+from ctx_mcp.server.app import ContextServer
+from ctx_mcp.server.stdio import serve_stdio as serve_pipes
+from ctx_mcp.settings import Settings
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_AFTER_S = 1.0

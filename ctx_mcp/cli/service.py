@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -12,6 +11,7 @@ import anyio
 from ctx_mcp.cli.loop import FAST_LOOP
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.embedded import run_http_service
+from ctx_mcp.server.signals import stop_signals
 from ctx_mcp.settings import Settings
 
 
@@ -32,12 +32,12 @@ def run_service(settings: Settings, *, host: str, port: int) -> int:
 
 
 async def _serve(settings: Settings, host: str, port: int) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    stopped = anyio.Event()
+    with stop_signals(stopped.set):
         async with run_http_service(settings, host=host, port=port) as base_url:
             sys.stderr.write(f"ctx-mcp: context service ready at {base_url}\n")
             sys.stderr.flush()
-            async for _ in signals:
-                return
+            await stopped.wait()
 
 
 def _is_wildcard(host: str) -> bool:

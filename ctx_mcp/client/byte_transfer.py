@@ -19,6 +19,7 @@ from ctx_mcp.domain.errors import (
     error_from_code,
 )
 from ctx_mcp.domain.models import FileContent, FileEntry, PresignedUrl
+from ctx_mcp.wire.http_messages import names_this_machine
 from ctx_mcp.wire.json_values import as_text, parse_object
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -74,12 +75,12 @@ async def download(url: PresignedUrl, path: str, offset: int, length: int) -> Fi
         if answer.status_code == 416:
             total = _total(answer, offset)
             return FileContent(_entry(path, total, _etag(answer)), b"", min(offset, total))
-        content = await answer.aread()
-        if answer.status_code == 206:
-            total = _total(answer, offset + len(content))
-            return FileContent(_entry(path, total, _etag(answer)), content[:length], offset)
-        part = content[offset : offset + length]
-        return FileContent(_entry(path, len(content), _etag(answer)), part, min(offset, len(content)))
+        is_part = answer.status_code == 206
+        # A store that knows no ranges sends the whole file: what lies outside is dropped as it comes.
+        content = await _slice(answer, 0 if is_part else offset, length)
+        start = offset if is_part else min(offset, _length(answer, offset))
+        total = _total(answer, offset + len(content)) if is_part else _length(answer, offset + len(content))
+        return FileContent(_entry(path, total, _etag(answer)), content, start)
 
 
 async def upload(url: PresignedUrl, path: str, content: bytes, if_match: str | None) -> FileEntry:
@@ -91,6 +92,18 @@ async def upload(url: PresignedUrl, path: str, content: bytes, if_match: str | N
     return _entry(path, len(content), await send(url, content, if_match=if_match))
 
 
+def open_http(url: str, timeout: httpx.Timeout) -> httpx.AsyncClient:
+    """Return a client for one host, to be entered: without the environment's proxies where that is this machine.
+
+    Raises:
+        BackendUnavailable: the environment names a proxy of a kind that needs a package which is not installed.
+    """
+    try:
+        return httpx.AsyncClient(timeout=timeout, verify=_trusted(), trust_env=not names_this_machine(url))
+    except ImportError as error:
+        raise BackendUnavailable(f"the proxy that the environment names cannot be used: {error}") from error
+
+
 @asynccontextmanager
 async def _answer(
     url: PresignedUrl, headers: dict[str, str], content: bytes | AsyncIterable[bytes] | None = None
@@ -98,7 +111,7 @@ async def _answer(
     """Give the answer to one request, its body unread; a refusal is raised as the error it tells of."""
     try:
         async with (
-            httpx.AsyncClient(timeout=_TIMEOUT, verify=_trusted()) as http,
+            open_http(url.url, _TIMEOUT) as http,
             http.stream(url.method, url.url, headers=headers, content=content) as answer,
         ):
             if answer.status_code >= 300 and answer.status_code != 416:
@@ -106,6 +119,24 @@ async def _answer(
             yield answer
     except httpx.HTTPError as error:
         raise BackendUnavailable(f"the file's URL did not answer to the end ({type(error).__name__})") from error
+
+
+async def _slice(answer: httpx.Response, start: int, length: int) -> bytes:
+    """Read `length` bytes from `start` on, then stop reading."""
+    kept = bytearray()
+    position = 0
+    async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+        kept += chunk[max(0, start - position) :]
+        position += len(chunk)
+        if len(kept) >= length:
+            break
+    return bytes(kept[:length])
+
+
+def _length(answer: httpx.Response, otherwise: int) -> int:
+    """Return the size of the answer's body, where it tells."""
+    length = answer.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else otherwise
 
 
 def _refusal(status: int, body: bytes) -> AGBError:

@@ -26,7 +26,7 @@ from ctx_mcp.client.results import (
 from ctx_mcp.client.transport import Transport
 from ctx_mcp.domain.clock import to_iso
 from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
-from ctx_mcp.domain.errors import AGBError, ClearanceTimeoutError, InvalidArgument
+from ctx_mcp.domain.errors import AGBError, ClearanceTimeoutError, ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.models import ContextRecord, ContextState, FileContent, FileEntry, FilePage
 from ctx_mcp.domain.paths import looks_like_context_id, normalize_path
@@ -48,7 +48,9 @@ from ctx_mcp.wire.operations import (
     WriteFile,
 )
 
-ResultT = TypeVar("ResultT", bound=OperationResult | ContextResult | ContextListResult)
+ResultT = TypeVar(
+    "ResultT", bound=OperationResult | ContextResult | ContextListResult | ContextFileListResult | FileUrlResult
+)
 _PAGE = "page"
 
 
@@ -293,7 +295,7 @@ class ContextCalls:
         try:
             reply = await self._send_page(operation)
         except AGBError as error:
-            return ContextFileListResult(error.request_id, False, [], None, error.message, error_code=error.error_code)
+            return _failed(ContextFileListResult, error)
         page = reply.result
         return ContextFileListResult(
             reply.request_id,
@@ -327,11 +329,13 @@ class ContextCalls:
         try:
             reply = await self._transport.send(operation)
         except AGBError as error:
-            return FileUrlResult(error.request_id, False, "", None, error.message, error_code=error.error_code)
+            return _failed(FileUrlResult, error)
         return FileUrlResult(reply.request_id, True, reply.result.url, reply.result.expires_at, "")
 
 
 def _failed(kind: type[ResultT], error: AGBError) -> ResultT:
+    if isinstance(error, ClientNotOpen):
+        raise error
     return kind(request_id=error.request_id, success=False, error_message=error.message, error_code=error.error_code)
 
 

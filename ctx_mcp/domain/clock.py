@@ -8,7 +8,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_iso(moment: datetime | None) -> str | None:
-    """Spell a moment as the clouds do: `2026-11-21T00:11:25Z`. Source: wire/behaviours.md §1 row 16."""
+    """Spell a moment as the clouds do: `2026-11-21T00:11:25Z`. Source: docs/service.md."""
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
 
 

@@ -6,7 +6,8 @@
     ├── InvalidArgument (ValueError)  Argument.Invalid
     │   ├── InvalidName               Name.Invalid
     │   ├── InvalidPath               Path.Invalid
-    │   └── InvalidToken              Token.Invalid
+    │   ├── InvalidToken              Token.Invalid
+    │   └── ClientNotOpen             Client.NotOpen
     ├── Unauthenticated               Auth.Unauthenticated
     ├── AccessDenied                  Auth.AccessDenied
     │   ├── UrlTampered               Url.SignatureMismatch
@@ -74,6 +75,12 @@ class InvalidPath(InvalidArgument):
 
 class InvalidToken(InvalidArgument):
     code = "Token.Invalid"
+
+
+class ClientNotOpen(InvalidArgument):
+    """A client is used outside its `with` block."""
+
+    code = "Client.NotOpen"
 
 
 class Unauthenticated(AGBError):

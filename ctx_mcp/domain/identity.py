@@ -34,5 +34,5 @@ def new_object_key() -> str:
 
 
 def new_request_id() -> str:
-    """Return an upper-case UUID, the shape the clouds use. Source: wire/agb.md §2."""
+    """Return an upper-case UUID, the shape the clouds use. Source: agbcloud-sdk 0.12.0."""
     return str(uuid.uuid4()).upper()

@@ -1,4 +1,4 @@
-"""The numbers that bound a context service. One value, handed down; nothing reads it as a global."""
+"""The numbers that bound a context service. One value, handed down through a service; clients go by the defaults."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Limits:
     """How long a replaced, deleted or cleared version, and a deleted context, can still be brought back."""
     orphan_age_s: int = 24 * 3600
     """Age at which stored bytes that no row names are taken for the rest of a crash."""
-    lease_s: float = 10.0
+    lease_s: float = 4.0
+    """How long a task stays with a process that says nothing; a clear left by a killed one goes on after it."""
 
 
 DEFAULT_LIMITS = Limits()

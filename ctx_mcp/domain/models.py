@@ -12,7 +12,7 @@ BYTES_AS_BASE64 = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 
 
 class ContextState(StrEnum):
-    """States of a context. Source: wire/behaviours.md §1 row 15."""
+    """States of a context. Source: agbcloud-sdk 0.12.0, `context.py`."""
 
     AVAILABLE = "available"
     CLEARING = "clearing"
@@ -42,9 +42,6 @@ class TaskState(StrEnum):
     @property
     def is_final(self) -> bool:
         return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
-
-
-ACTIVE_TASK_STATES = (TaskState.WORKING, TaskState.INPUT_REQUIRED)
 
 
 @dataclass(frozen=True, slots=True)

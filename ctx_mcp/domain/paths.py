@@ -33,10 +33,10 @@ def normalize_name(name: str, limits: Limits = DEFAULT_LIMITS) -> str:
             surrogate, or shaped like a context id.
     """
     trimmed = name.strip()
-    if not trimmed:
-        raise InvalidName(f"context name must not be empty or blank; give 1 to {limits.max_name_chars} characters")
     if len(trimmed) > limits.max_name_chars:
         raise InvalidName(f"context name has {len(trimmed)} characters; at most {limits.max_name_chars} are allowed")
+    if not trimmed:
+        raise InvalidName(f"context name must not be empty or blank; give 1 to {limits.max_name_chars} characters")
     if bad := _forbidden_character(trimmed):
         raise InvalidName(f"context name holds the character {bad}; control characters are not allowed")
     if looks_like_context_id(trimmed):
@@ -53,6 +53,9 @@ def normalize_path(path: str, limits: Limits = DEFAULT_LIMITS) -> str:
         InvalidPath: empty, `.`, `..` or empty segments (a trailing slash among them), control characters,
             more than 1024 bytes of UTF-8, or a segment of more than 255.
     """
+    if len(path) > limits.max_path_bytes:
+        # Said before anything looks at each character: a message may be 64 MiB long.
+        raise InvalidPath(f"file path is longer than {limits.max_path_bytes} bytes of UTF-8")
     normalized = unicodedata.normalize("NFC", path)
     relative = normalized.removeprefix("/")
     if not relative.strip():

@@ -118,16 +118,15 @@ class ContextServer(Server[dict[str, Any]]):
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp_types.INVALID_PARAMS, f"there is no tool {params.name[:100]!r}; tools/list names them")
-        given = {name: value for name, value in (params.arguments or {}).items() if value is not None}
         try:
-            answer = await tool.run(self._service, tool.arguments.model_validate(given))
+            answer = await tool.run(self._service, tool.arguments.accept(params.arguments))
         except ValidationError as error:
             return validation_result(tool, error)
         except AGBError as error:
             return error_result(error)
         except Exception as error:  # noqa: BLE001 - the boundary: the cause goes to the log, a fixed text to the model
             return unexpected_result(tool.name, error)
-        if tool.changes_list:
+        if tool.changes_list and not answer.is_unchanged:
             self.subscriptions.list_changed()
         await self.subscriptions.settle()
         return _result(answer)

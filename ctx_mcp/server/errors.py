@@ -9,16 +9,20 @@ import mcp_types
 from pydantic import ValidationError
 
 from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.server.bounds import MAX_ERROR_CHARS, clipped
 from ctx_mcp.server.schemas import input_schema
 from ctx_mcp.server.tool import AnyTool
 
 _logger = logging.getLogger(__name__)
+_MAX_CODE_CHARS = 100
+"""A foreign backend makes up codes of its own."""
 
 NEXT_STEP: dict[str, str] = {
     "Argument.Invalid": "Correct the argument and call again.",
     "Name.Invalid": "Call again with a name that fits.",
     "Path.Invalid": "Call again with a path like '/folder/file.txt'; file_list shows the paths there are.",
     "Token.Invalid": "Call again without next_token to start from the first page.",
+    "Client.NotOpen": "Tell the user to restart the server; calling again will not help.",
     "Auth.Unauthenticated": "Ask the user to set CTX_MCP_API_KEY for this server; calling again will not help.",
     "Auth.AccessDenied": "Ask the user for access; calling again will not help.",
     "Url.SignatureMismatch": "Call file_upload_url or file_download_url for a new URL and use it unchanged.",
@@ -47,21 +51,20 @@ NEXT_STEP: dict[str, str] = {
 def error_result(error: AGBError) -> mcp_types.CallToolResult:
     """Return a failed call's result for the model."""
     step = NEXT_STEP.get(error.error_code, NEXT_STEP["Remote.Error"])
-    message = error.message.rstrip(".")
-    return _failed(f"[{error.error_code}] {message}. {step}")
+    return _failed(error.error_code, error.message.rstrip("."), step)
 
 
 def validation_result(tool: AnyTool, error: ValidationError) -> mcp_types.CallToolResult:
     """Return the result of a call whose arguments do not fit, naming each and what the tool takes."""
     schema = input_schema(tool.arguments)
     problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors(include_url=False))
-    return _failed(f"[Argument.Invalid] {problems}. It takes: {_signature(tool.name, schema)}")
+    return _failed("Argument.Invalid", problems, f"It takes: {_signature(tool.name, schema)}")
 
 
 def unexpected_result(tool_name: str, error: Exception) -> mcp_types.CallToolResult:
     """Return the result of a call that failed in a way nobody foresaw; the cause goes to the log only."""
     _logger.error("tool %s failed", tool_name, exc_info=error)
-    return _failed(f"[Error] {tool_name} failed inside the server. {NEXT_STEP['Error']}")
+    return _failed("Error", f"{tool_name} failed inside the server", NEXT_STEP["Error"])
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
@@ -86,5 +89,12 @@ def _signature(name: str, schema: dict[str, Any]) -> str:
     return f"{name}({', '.join(parts)})"
 
 
-def _failed(text: str) -> mcp_types.CallToolResult:
+def error_text(code: str, message: str, step: str) -> str:
+    """Return at most `MAX_ERROR_CHARS` characters; the message gives way, not the code and the next step."""
+    head = f"[{clipped(code, _MAX_CODE_CHARS)}] "
+    return f"{head}{clipped(message, MAX_ERROR_CHARS - len(head) - len(step) - 2)}. {step}".rstrip()
+
+
+def _failed(code: str, message: str, step: str) -> mcp_types.CallToolResult:
+    text = error_text(code, message, step)
     return mcp_types.CallToolResult(content=[mcp_types.TextContent(type="text", text=text)], is_error=True)

@@ -26,7 +26,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from ctx_mcp.domain.errors import InvalidArgument
-from ctx_mcp.server.stdio import MAX_LINE_BYTES, stop_signals
+from ctx_mcp.server.signals import stop_signals
+from ctx_mcp.server.stdio import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -10,7 +10,7 @@ from mcp.shared.exceptions import MCPError
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import AGBError, ContextNotFound
-from ctx_mcp.server.errors import NEXT_STEP
+from ctx_mcp.server.errors import NEXT_STEP, error_text
 from ctx_mcp.server.tools.facts import context_facts, file_facts
 from ctx_mcp.wire.operations import ListContexts, ListFiles
 
@@ -99,5 +99,5 @@ def protocol_error(error: AGBError, *, uri: str | None = None) -> MCPError:
     """
     code = mcp_types.INVALID_PARAMS if error.http_status < 500 else mcp_types.INTERNAL_ERROR
     step = NEXT_STEP.get(error.error_code, "")
-    text = f"[{error.error_code}] {error.message.rstrip('.')}. {step}".rstrip()
+    text = error_text(error.error_code, error.message.rstrip("."), step)
     return MCPError(code, text, None if uri is None else {"uri": uri})

@@ -1,21 +1,53 @@
 """Tool schemas every host accepts: flat, no `$ref`, no `anyOf`, no type lists, no automatic titles.
 
-An argument that may be absent is one that is not required; a null for it is taken as absent. Source: docs/adr/0007.
+An argument that may be absent is one that is not required; a null for it is taken as absent, and so is an empty text,
+which models send for what they leave out. Source: docs/adr/0007.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 Schema = dict[str, Any]
+_WHOLE_NUMBERS: tuple[Any, ...] = (int, int | None)
 
 
 class Arguments(BaseModel):
     """Base of what a tool takes. An unknown argument is refused: it would be ignored in silence otherwise."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def accept(cls, given: Mapping[str, Any] | None) -> Self:
+        """Return the arguments of one call.
+
+        Raises:
+            ValidationError: they do not fit.
+        """
+        return cls.model_validate(
+            {
+                name: value
+                for name, value in (given or {}).items()
+                if value is not None and not (value == "" and cls._is_optional(name))
+            }
+        )
+
+    @classmethod
+    def _is_optional(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is not None and not field.is_required()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: object, info: ValidationInfo) -> object:
+        # Pydantic takes true for 1. A number written as a text stays welcome: models send those.
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None and field.annotation in _WHOLE_NUMBERS:
+            raise ValueError("Input should be a valid integer, not true or false")
+        return value
 
 
 class Facts(BaseModel):

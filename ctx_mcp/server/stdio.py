@@ -8,44 +8,40 @@ write streams that the SDK's `Server.run` takes, with no task or queue between. 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import os
 import shutil
-import signal
 import stat
 import sys
 import threading
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 import mcp_types
 from mcp.shared.message import SessionMessage
+
+from ctx_mcp.server.messages import NotAMessage, read_message, refusal
+from ctx_mcp.server.signals import stop_signals
 
 if sys.platform != "win32":
     import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from mcp.server.lowlevel import Server
     from mcp.server.models import InitializationOptions
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""Longest message read; a longer line is dropped to its end, with a warning in the log."""
+"""Longest message read; a longer line is dropped to its end, with an error to its sender and a warning in the log."""
 PARENT_POLL_S = 0.5
 LAST_ANSWERS_S = 0.5
 """How long calls in flight may still run to their answers when the input ends."""
 END_GRACE_S = 0.3
 """How long cancelled calls and unwritten answers get once the connection ends, before everything is cut."""
-UNREADABLE = (
-    "this is no JSON-RPC 2.0 request, or a text in it holds half a surrogate pair (as in a cut emoji), "
-    "which is no character; send it without"
-)
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger(__name__)
 
@@ -67,35 +63,6 @@ async def serve_stdio(server: Server[Any], options: InitializationOptions) -> No
         return
     with _divert_standard_streams() as (input_fd, output_fd):
         await _serve(server, options, input_fd, output_fd)
-
-
-@contextmanager
-def stop_signals(stop: Callable[[], None]) -> Generator[None]:
-    """Call `stop` on the running loop at the first SIGTERM or SIGINT, and ignore every later one.
-
-    Later ones stay ignored after the block too: hosts send SIGINT, SIGTERM and SIGKILL in quick succession, and the
-    caller's own cleanup must not be cut short by the second. Without a signal the former handlers come back.
-    Outside the main thread, where Python handles no signals, this does nothing.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    is_stopping = False
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        nonlocal is_stopping
-        if not is_stopping:
-            is_stopping = True
-            loop.call_soon_threadsafe(stop)
-
-    former = {number: signal.signal(number, on_signal) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        if not is_stopping:
-            for number, handler in former.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 async def _serve(server: Server[Any], options: InitializationOptions, input_fd: int, output_fd: int) -> None:
@@ -136,15 +103,14 @@ class _Lines:
         self.close = close
         self.on_end: Callable[[], None] = close
 
-    async def next(self) -> bytes:
-        """Return the next line, or nothing at the end of input."""
+    async def next(self) -> bytes | None:
+        """Return the next line, nothing at the end of input, or None for a line that was too long and is dropped."""
         try:
             return await self._next_line()
         except OSError:
             return b""
 
-    async def _next_line(self) -> bytes:
-        """Return the next line of at most `MAX_LINE_BYTES`, or nothing at the end of input."""
+    async def _next_line(self) -> bytes | None:
         is_dropping = False
         while True:
             try:
@@ -155,11 +121,9 @@ class _Lines:
                 is_dropping = True
                 await self._stream.readexactly(overrun.consumed)
             except asyncio.IncompleteReadError as end:
-                return b"" if is_dropping else end.partial
+                return None if is_dropping else end.partial
             else:
-                if not is_dropping:
-                    return line
-                is_dropping = False
+                return None if is_dropping else line
 
 
 class _Stream:
@@ -217,27 +181,26 @@ class _Input(_Stream):
 
     async def receive(self) -> SessionMessage | Exception:
         line = await self._lines.next()
+        if line is None:
+            return await self._refuse(refusal(f"a message has at most {MAX_LINE_BYTES} bytes; this one was dropped"))
         if not line:
             # The SDK cancels what still runs once the input ends, also for `printf … | ctx-mcp`.
             await self._unanswered.wait_none()
             self._lines.on_end()
             raise anyio.EndOfStream
         try:
-            message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
-        except ValueError as error:
-            await self._refuse(line)
-            return error
+            message = read_message(line)
+        except NotAMessage as error:
+            return await self._refuse(error)
         if isinstance(message, mcp_types.JSONRPCRequest):
             self._unanswered.add(1)
         return SessionMessage(message)
 
-    async def _refuse(self, line: bytes) -> None:
-        """Answer a line that is no message but has a request's id: whoever sent it would wait for ever."""
-        request_id = _request_id(line)
-        if request_id is not None:
+    async def _refuse(self, error: NotAMessage) -> NotAMessage:
+        if error.answer is not None:
             self._unanswered.add(1)
-            error = mcp_types.ErrorData(code=mcp_types.INVALID_REQUEST, message=UNREADABLE)
-            await self._output.send(SessionMessage(mcp_types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error)))
+            await self._output.send(SessionMessage(error.answer))
+        return error
 
     def __aiter__(self) -> Self:
         return self
@@ -247,20 +210,6 @@ class _Input(_Stream):
             return await self.receive()
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
-
-
-def _request_id(line: bytes) -> int | str | None:
-    """Return the id of what may be meant as a request, read by a parser that takes half a surrogate pair."""
-    try:
-        message: object = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(message, dict) or "method" not in message:
-        return None
-    request_id: object = cast("dict[str, object]", message).get("id")
-    if isinstance(request_id, str):
-        return request_id if request_id.isascii() else None
-    return request_id if type(request_id) is int else None
 
 
 class _Output(_Stream):

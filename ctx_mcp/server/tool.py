@@ -24,6 +24,8 @@ class Answer:
     text: str
     facts: Facts
     payload: str | None = None
+    is_unchanged: bool = False
+    """A tool that changes lists found everything as it should be already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,37 @@
-"""Rules of contexts: what the documents leave open is decided here. Source: docs/architecture.md, DESIGN §4."""
+"""Rules of contexts: what the documents leave open is decided here. Source: docs/service.md."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.limits import Limits
-from ctx_mcp.domain.models import Caller, ContextPage, ContextRecord, FoundContext
+from ctx_mcp.domain.models import Caller, ContextPage, FoundContext
 from ctx_mcp.domain.paths import normalize_name
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
+from ctx_mcp.service.uses import UseNotes
 from ctx_mcp.store.contexts import ContextKey, key_of
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import DeleteContext, GetContext, ListContexts, UpdateContext
 
 _CURSOR = "contexts"
-_USE_NOTED_EVERY = timedelta(minutes=1)
 
 
 class ContextRules:
-    def __init__(self, store: Store, hops: Hops, hub: ChangeHub, limits: Limits, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        hops: Hops,
+        hub: ChangeHub,
+        uses: UseNotes,
+        limits: Limits,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._rows = store.contexts
+        self._uses = uses
         self._hops = hops
         self._hub = hub
         self._limits = limits
@@ -71,7 +80,8 @@ class ContextRules:
             context = self._rows.get(caller.account, context_id=operation.context_id)
         else:
             context = self._rows.get(caller.account, name=normalize_name(operation.name or "", self._limits))
-        return FoundContext(await self._noting_use(context), created=False)
+        self._uses.note(context.context_id)
+        return FoundContext(context, created=False)
 
     async def update(self, caller: Caller, operation: UpdateContext) -> None:
         """Rename a context.
@@ -98,10 +108,3 @@ class ContextRules:
         if created:
             self._hub.publish(caller.account, context.context_id)
         return FoundContext(context, created=created)
-
-    async def _noting_use(self, context: ContextRecord) -> ContextRecord:
-        """Keep `last_used_at` true to the minute without a write for every read."""
-        now = self._clock()
-        if context.last_used_at is None or now - context.last_used_at > _USE_NOTED_EVERY:
-            await self._hops.write(self._rows.mark_used, context.context_id, now=now)
-        return context

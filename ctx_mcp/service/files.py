@@ -17,6 +17,7 @@ from ctx_mcp.domain.paths import normalize_folder, normalize_path
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.urls import GET, PUT, UrlSigner
+from ctx_mcp.service.uses import UseNotes
 from ctx_mcp.store.files import OpenedFile, StoredContent, Written
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import (
@@ -39,6 +40,7 @@ class FileRules:
         store: Store,
         hops: Hops,
         hub: ChangeHub,
+        uses: UseNotes,
         limits: Limits,
         clock: Callable[[], datetime],
         signer: UrlSigner,
@@ -48,6 +50,7 @@ class FileRules:
         self._objects = store.objects
         self._hops = hops
         self._hub = hub
+        self._uses = uses
         self._limits = limits
         self._clock = clock
         self._signer = signer
@@ -88,6 +91,7 @@ class FileRules:
             offset=offset,
             after=after,
         )
+        self._uses.note(operation.context_id)
         token = encode_cursor(_CURSOR, folder, rows[size - 1].name) if len(rows) > size else None
         return FilePage(tuple(rows[:size]), total, token, size)
 
@@ -109,6 +113,7 @@ class FileRules:
         """
         path = normalize_path(operation.file_path, self._limits)
         self._rows.open(caller.account, operation.context_id, path)
+        self._uses.note(operation.context_id)
         return await self._presign(GET, operation.context_id, path)
 
     async def delete(self, caller: Caller, operation: DeleteFile) -> None:
@@ -134,6 +139,7 @@ class FileRules:
         if operation.offset < 0 or (operation.length or 0) < 0:
             raise InvalidArgument("offset and length must not be negative")
         opened = self._rows.open(caller.account, operation.context_id, path)
+        self._uses.note(operation.context_id)
         length = self._limits.max_read_bytes
         if operation.length is not None:
             length = min(length, operation.length)
@@ -197,6 +203,7 @@ class FileRules:
             InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
         """
         path = normalize_path(file_path, self._limits)
+        await self._hops.read(self._rows.check_writable, caller.account, context_id, path, if_match=if_match)
         digest = hashlib.sha256()
         size_bytes = 0
 
@@ -238,9 +245,20 @@ class FileRules:
             with anyio.CancelScope(shield=True):
                 await self._objects.delete(key)
             raise
-        if not written.object_used:
-            await self._objects.delete(key)
+        if written.object_key != key:
+            await self._drop_or_repair(caller, written, content)
         return written.entry
+
+    async def _drop_or_repair(self, caller: Caller, written: Written, content: StoredContent) -> None:
+        """Delete an object whose bytes the account has already, unless the other copy has been lost meanwhile."""
+        old_key, new_key = written.object_key, content.object_key or ""
+        is_repaired = (
+            old_key is not None
+            and not await self._objects.holds(old_key, content.size_bytes)
+            and await self._hops.write(self._rows.repair_object, caller.account, old_key, content)
+        )
+        if not is_repaired:
+            await self._objects.delete(new_key)
 
     async def _commit(
         self, caller: Caller, context_id: str, path: str, content: StoredContent, if_match: str | None

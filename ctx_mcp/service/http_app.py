@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
+import anyio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +28,8 @@ from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 
 _logger = logging.getLogger(__name__)
+_DRAIN_S = 1.0
+_DRAIN_BYTES = 16 * 1024 * 1024
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # All of them, so that a wrong one too is answered in the envelope, with a code.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -60,14 +64,13 @@ class ApiEndpoint:
         self._max_body_bytes = service.limits.max_write_bytes * 3 // 2 + 64 * 1024
 
     async def serve(self, request: Request) -> Response:
-        # An endpoint configured with a trailing slash gives double ones (wire/agb.md §1).
+        # An endpoint configured with a trailing slash gives double ones (the AGB SDK does not remove it).
         path = "/" + request.url.path.lstrip("/")
         dialect = next((dialect for dialect in self._dialects if dialect.serves(path)), self._dialects[0])
         try:
             return _response(await self._answer(dialect, request, path))
         except AGBError as error:
-            error.request_id = error.request_id or new_request_id()
-            return _response(dialect.spell_error(error))
+            return _response(dialect.spell_error(_for_outsiders(error)))
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
@@ -99,7 +102,8 @@ def files_app(service: LocalService) -> Starlette:
 def service_app(service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> Starlette:
     """Return the app of the whole service."""
     api = Route("/{path:path}", ApiEndpoint(service, keys, dialects).serve, methods=_METHODS)
-    return Starlette(routes=[_files_route(service, lambda _: None), api])
+    routes = [_files_route(service, lambda _: None), api]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
 
 
 def _files_route(service: LocalService, check: Callable[[Request], None]) -> Route:
@@ -110,10 +114,12 @@ def _files_route(service: LocalService, check: Callable[[Request], None]) -> Rou
             check(request)
             return await files.serve(request)
         except AGBError as error:
-            error.request_id = error.request_id or new_request_id()
+            await _drain(request)
+            return _refusal(_for_outsiders(error))
+        except Exception:
+            error = AGBError("internal error; the service's log has the cause", request_id=new_request_id())
+            _logger.exception("file request %s failed", error.request_id)
             return _refusal(error)
-        except OSError as error:
-            return _refusal(StoreUnusable(f"storing the bytes failed: {error}", request_id=new_request_id()))
 
     return Route(FILES_PREFIX + "{context_id}/{path:path}", endpoint, methods=_METHODS)
 
@@ -123,6 +129,25 @@ def _loopback_only(request: Request) -> None:
     name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
     if name not in _LOOPBACK_NAMES:
         raise AccessDenied(f"the Host {name[:100]!r} is not this machine; use the URL as it was given")
+
+
+def _for_outsiders(error: AGBError) -> AGBError:
+    """Give an error its request id, and keep to the log what a store failure tells of this machine."""
+    error.request_id = error.request_id or new_request_id()
+    if not isinstance(error, StoreUnusable):
+        return error
+    _logger.error("request %s: %s", error.request_id, error.message)
+    return StoreUnusable("the service's store cannot be used right now; try later", request_id=error.request_id)
+
+
+async def _drain(request: Request) -> None:
+    """Read on a little, so that a client that is still sending gets to see the answer and not a reset."""
+    with suppress(ClientDisconnect, RuntimeError), anyio.move_on_after(_DRAIN_S):
+        left = _DRAIN_BYTES
+        async for chunk in request.stream():
+            left -= len(chunk)
+            if left < 0:
+                return
 
 
 async def _unrouted(request: Request, _: Exception) -> Response:
@@ -139,7 +164,10 @@ def _refusal(error: AGBError) -> Response:
 
 
 def _response(answer: HttpAnswer) -> Response:
-    return Response(answer.body, answer.status, dict(answer.headers), media_type="application/json")
+    headers = dict(answer.headers)
+    if answer.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return Response(answer.body, answer.status, headers, media_type="application/json")
 
 
 def _digest(key: str) -> str:

@@ -38,16 +38,20 @@ class FileEndpoint:
         self._service.signer.check(request.method, context_id, path, request.query_params, now_s=now_s)
         if request.method == "PUT":
             return await self._put(request, context_id, path)
-        return self._get(request, context_id, path)
+        return await self._get(request, context_id, path)
 
     async def _put(self, request: Request, context_id: str, path: str) -> Response:
         limit = self._service.limits.max_file_bytes
         declared = request.headers.get("content-length")
         if declared is not None and int(declared) > limit:
             raise FileTooLarge(f"a file may have at most {limit} bytes, not {declared}")
+        if "content-range" in request.headers:
+            raise InvalidArgument("an upload stores a whole file; send it from the start, without Content-Range")
         if "if-none-match" in request.headers:
             raise UnsupportedOperation("an upload cannot demand that nothing is there; leave If-None-Match out")
         if_match = request.headers.get("if-match")
+        if if_match is not None and "," in if_match:
+            raise InvalidArgument("If-Match with several etags is not supported for uploads; give one")
         entry = await self._service.files.receive(
             self._service.owner_of(context_id),
             context_id,
@@ -57,7 +61,7 @@ class FileEndpoint:
         )
         return Response(status_code=200, headers={"ETag": f'"{entry.etag}"'})
 
-    def _get(self, request: Request, context_id: str, path: str) -> Response:
+    async def _get(self, request: Request, context_id: str, path: str) -> Response:
         opened = self._service.files.open(self._service.owner_of(context_id), context_id, path)
         headers = _headers(opened.entry)
         if not _names(request.headers.get("if-match", "*"), headers["ETag"], weakly=False):
@@ -67,7 +71,11 @@ class FileEndpoint:
         size = opened.entry.size_bytes
         start, end, status = 0, size, 200
         wanted = request.headers.get("range")
-        if wanted is not None and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]:
+        if (
+            wanted is not None
+            and request.method == "GET"
+            and request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+        ):
             part = _parse_range(wanted, size)
             if part == ():
                 return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
@@ -77,8 +85,20 @@ class FileEndpoint:
         headers["Content-Length"] = str(end - start)
         if request.method == "HEAD":
             return Response(status_code=status, headers=headers)
-        chunks = self._service.files.stream(opened, start, end)
+        chunks = await _started(self._service.files.stream(opened, start, end))
         return StreamingResponse(chunks, status_code=status, headers=headers, media_type="application/octet-stream")
+
+
+async def _started(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Fetch the first chunk now, while an answer can still say that it is not to be had."""
+    first = await anext(chunks, b"")
+
+    async def all_chunks() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return all_chunks()
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
+from typing import ParamSpec, TypeVar
 from uuid import uuid4
 
 import anyio
@@ -21,6 +22,8 @@ from ctx_mcp.service.hops import Hops
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import ClearContext, GetTask
 
+P = ParamSpec("P")
+T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 _CLEAR_STEP_NODES = 500
 _SWEEP_STEP_ROWS = 500
@@ -100,6 +103,8 @@ class Jobs:
                 await self.sweep_if_due(_SWEEP_INTERVAL)
             except AGBError as error:
                 _logger.warning("no sweep now: %s", error.message)
+            except Exception:
+                _logger.exception("looking whether a sweep is due failed")
 
     async def sweep_if_due(self, interval: timedelta) -> bool:
         """Sweep the store unless another process does or one did within `interval`; tell whether it was done."""
@@ -114,7 +119,9 @@ class Jobs:
         except AGBError as error:
             # The loop must outlive a full disk: it is said, and tried again within a lease.
             _logger.warning("cannot look for tasks to carry on: %s", error.message)
-            return None
+        except Exception:
+            _logger.exception("looking for tasks to carry on failed")
+        return None
 
     async def _guarded(self, work: Callable[[Task], Awaitable[None]], task: Task) -> None:
         try:
@@ -126,7 +133,7 @@ class Jobs:
 
     async def _clear(self, account: str, task: Task) -> None:
         while not task.is_final:
-            task = await self._hops.write(
+            task = await self._politely(
                 self._store.tasks.step_clear,
                 task.task_id,
                 self._owner,
@@ -135,16 +142,23 @@ class Jobs:
             )
         self._hub.publish(account, task.context_id or "")
 
+    async def _politely(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do one step, then leave the write lock alone for as long as it took: SQLite's waiting is not fair."""
+        started = anyio.current_time()
+        result = await self._hops.write(method, *args, **kwargs)
+        await anyio.sleep(anyio.current_time() - started)
+        return result
+
     async def _sweep(self, task: Task) -> None:
         now = self._clock()
         before = now - timedelta(seconds=self._limits.retention_s)
         rows = self._store.retention
         limit = _SWEEP_STEP_ROWS
-        while await self._hops.write(rows.purge_deleted_contexts, before=before, limit=limit, now=now):
+        while await self._politely(rows.purge_deleted_contexts, before=before, limit=limit, now=now):
             await self._renew(task)
-        while await self._hops.write(rows.purge_versions, before=before, limit=limit, now=now):
+        while await self._politely(rows.purge_versions, before=before, limit=limit, now=now):
             await self._renew(task)
-        while await self._hops.write(rows.purge_tasks, before=before, limit=limit):
+        while await self._politely(rows.purge_tasks, before=before, limit=limit):
             await self._renew(task)
         while condemned := await self._hops.read(rows.condemned_objects, limit=limit):
             for _, key in condemned:
@@ -152,6 +166,7 @@ class Jobs:
             await self._hops.write(rows.forget_contents, [content_id for content_id, _ in condemned])
             await self._renew(task)
         await self._delete_orphans(task, now - timedelta(seconds=self._limits.orphan_age_s))
+        await self._politely(rows.release_space)
         await self._hops.write(self._store.tasks.complete, task.task_id, self._owner, now=self._clock())
 
     async def _delete_orphans(self, task: Task, before: datetime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -93,7 +94,9 @@ class Listener:
         # With the protocol named, asyncio turns Nagle off on every connection; else each answer waits 40 ms.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if os.name == "posix":
+                # Elsewhere it would let another program take the port.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((self._host, self._port))
             listening.listen(1024)
         except OSError as error:
@@ -122,7 +125,9 @@ class Listener:
 
     async def _serve(self, server: _Server, listening: socket.socket) -> None:
         try:
-            await server.serve(sockets=[listening])
+            # Only `stop` ends it: cut down from outside, uvicorn would leave its connections alive and served.
+            with anyio.CancelScope(shield=True):
+                await server.serve(sockets=[listening])
         finally:
             listening.close()
             self._stopped.set()

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import anyio
+
 from ctx_mcp.domain.errors import AGBError, InvalidArgument, StoreUnusable, UnknownOperation
 from ctx_mcp.domain.identity import new_request_id
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
@@ -17,9 +19,9 @@ from ctx_mcp.service.files import FileRules
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.jobs import Jobs
 from ctx_mcp.service.urls import UrlSigner
+from ctx_mcp.service.uses import UseNotes
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import (
-    Capabilities,
     ClearContext,
     DeleteContext,
     DeleteFile,
@@ -46,9 +48,7 @@ def utc_now() -> datetime:
 
 
 class LocalService:
-    """A context service on the stores of this machine. Belongs to one event loop; `jobs.run` must be running."""
-
-    capabilities = Capabilities(native_files=True, tasks=True, file_tokens=True)
+    """A context service on the stores of this machine. Belongs to one event loop; `run` must be running."""
 
     def __init__(
         self,
@@ -62,11 +62,12 @@ class LocalService:
         self.changes = ChangeHub()
         self.limits = limits
         self.clock = clock
-        self.signer = UrlSigner(store.database.secret("url-signing-key"))
-        self.files = FileRules(store, hops, self.changes, limits, clock, self.signer, base_url)
+        self.signer = UrlSigner(store.url_key)
+        self._uses = UseNotes(store.contexts, hops, clock)
+        self.files = FileRules(store, hops, self.changes, self._uses, limits, clock, self.signer, base_url)
         self.jobs = Jobs(store, hops, self.changes, limits, clock)
         self._contexts = store.contexts
-        rules = ContextRules(store, hops, self.changes, limits, clock)
+        rules = ContextRules(store, hops, self.changes, self._uses, limits, clock)
         self._handlers: dict[type[Operation[Any]], Handler] = {
             ListContexts: rules.list,
             GetContext: rules.get,
@@ -81,6 +82,12 @@ class LocalService:
             ReadFile: self.files.read,
             WriteFile: self.files.write,
         }
+
+    async def run(self) -> None:
+        """Do what goes on beside the calls, until cancelled: tasks, the sweep, notes of use."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.jobs.run)
+            group.start_soon(self._uses.run)
 
     async def handle(self, caller: Caller, operation: Operation[R]) -> Reply[R]:
         """Do one operation.

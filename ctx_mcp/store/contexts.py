@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, insert, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import ContextNotFound, NameTaken
 from ctx_mcp.domain.identity import new_context_id
-from ctx_mcp.domain.models import ACTIVE_TASK_STATES, ContextRecord, ContextState, TaskState
+from ctx_mcp.domain.models import ContextRecord, ContextState, TaskState
 from ctx_mcp.store.database import AnyRow, Database, PointQuery
-from ctx_mcp.store.schema import contexts, tasks
+from ctx_mcp.store.schema import ACTIVE_TASK, contexts, tasks
 
 _COLUMNS = (
     contexts.c.context_id,
@@ -49,20 +49,29 @@ def key_of(record: ContextRecord) -> ContextKey:
 
 
 def not_found(reference: str) -> ContextNotFound:
-    return ContextNotFound(f"Context not found: {reference!r} is no context of this account")
+    return ContextNotFound(f"Context not found: {reference[:300]!r} is no context of this account")
 
 
-def living_context(connection: Connection, account: str, context_id: str) -> AnyRow:
+def living_context(connection: Connection, account: str, context_id: str, *, lock: bool = False) -> AnyRow:
     """Return the whole row of a context that is not deleted, inside the caller's transaction.
+
+    Args:
+        lock: hold the row to the transaction's end, so that changes of one context follow each other. SQLite's
+            write lock does that anyway.
 
     Raises:
         ContextNotFound: none such in this account.
     """
     query = select(contexts).where(contexts.c.context_id == context_id, contexts.c.account == account, _ALIVE)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise not_found(context_id)
     return row
+
+
+def moment_of(context: AnyRow, now: datetime) -> int:
+    """Return the time of a change: never before the context's last one, whatever clocks and queues did meanwhile."""
+    return max(to_micros(now), context.last_used_at)
 
 
 class ContextRows:
@@ -75,9 +84,8 @@ class ContextRows:
         """Return up to `limit` contexts, newest first, from behind `after` on."""
         query = select(*_COLUMNS).where(contexts.c.account == account, _ALIVE)
         if after is not None:
-            older = contexts.c.created_at < after.created_at
-            same_moment = and_(contexts.c.created_at == after.created_at, contexts.c.context_id < after.context_id)
-            query = query.where(or_(older, same_moment))
+            key = tuple_(contexts.c.created_at, contexts.c.context_id)
+            query = query.where(key < (after.created_at, after.context_id))
         query = query.order_by(contexts.c.created_at.desc(), contexts.c.context_id.desc()).limit(limit)
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query)]
@@ -129,11 +137,11 @@ class ContextRows:
             NameTaken: another context of the account has the name; nothing changed.
         """
         with self._database.write() as connection:
-            living_context(connection, account, context_id)
+            context = living_context(connection, account, context_id, lock=True)
             holder = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
             if holder is not None and holder.context_id != context_id:
                 raise NameTaken(f"the name {name!r} belongs to the context {holder.context_id}; choose another name")
-            touch(connection, context_id, now, name=name)
+            touch(connection, context_id, moment_of(context, now), name=name)
 
     def delete(self, account: str, context_id: str, *, now: datetime) -> None:
         """Hide a context at once and end its tasks; rows and bytes stay until the retention ends.
@@ -142,16 +150,18 @@ class ContextRows:
             ContextNotFound: none such in this account.
         """
         with self._database.write() as connection:
-            living_context(connection, account, context_id)
-            moment = to_micros(now)
-            touch(connection, context_id, now, deleted_at=moment)
-            running = and_(tasks.c.context_id == context_id, tasks.c.state.in_(ACTIVE_TASK_STATES))
+            moment = moment_of(living_context(connection, account, context_id, lock=True), now)
+            # Its clear, if one ran, ends with it: what is left of it is of no more interest.
+            touch(connection, context_id, moment, deleted_at=moment, state=ContextState.AVAILABLE)
+            running = and_(tasks.c.context_id == context_id, text(ACTIVE_TASK))
             ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment}
             connection.execute(update(tasks).where(running).values(**ended))
 
     def mark_used(self, context_id: str, *, now: datetime) -> None:
         """Note that a context was read; not a change of the context, so its revision stays."""
-        query = update(contexts).where(contexts.c.context_id == context_id).values(last_used_at=to_micros(now))
+        moment = to_micros(now)
+        older = and_(contexts.c.context_id == context_id, contexts.c.last_used_at < moment)
+        query = update(contexts).where(older).values(last_used_at=moment)
         with self._database.write() as connection:
             connection.execute(query)
 
@@ -167,9 +177,9 @@ class ContextRows:
         return row.account
 
 
-def touch(connection: Connection, context_id: str, now: datetime, **changes: object) -> None:
-    """Change a context's row and raise its revision, by which watchers see that something happened."""
-    values = {"last_used_at": to_micros(now), "revision": contexts.c.revision + 1, **changes}
+def touch(connection: Connection, context_id: str, moment: int, **changes: object) -> None:
+    """Change a context's row and raise its revision, which counts changes."""
+    values = {"last_used_at": moment, "revision": contexts.c.revision + 1, **changes}
     connection.execute(update(contexts).where(contexts.c.context_id == context_id).values(values))
 
 

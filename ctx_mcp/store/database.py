@@ -7,6 +7,7 @@ run on connections of their own and never see what is not committed. Source: doc
 
 from __future__ import annotations
 
+import os
 import secrets as random
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-from sqlalchemy import Column, Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
+from sqlalchemy import URL, Column, Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
 from sqlalchemy.dialects.sqlite import pysqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
@@ -51,26 +52,29 @@ class Database:
             StoreUnusable: the file is no database, was written by a newer version, or cannot be opened.
         """
         self.path = path
+        self._is_closed = False
         try:
+            # Made here, so that nobody but the owner may read it; the files SQLite adds beside it follow suit.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
             self._reader = _sqlite_engine(path, begin="BEGIN", connections=8)
             self._migrate()
             self._point_lock = threading.Lock()
             self._point = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             _prepare(self._point)
-        except (DBAPIError, OSError) as error:
+        except (DBAPIError, sqlite3.Error, OSError) as error:
             raise StoreUnusable(f"cannot open the data folder's database {path}: {error}") from error
 
     @contextmanager
     def write(self) -> Generator[Connection]:
         """Give a connection inside a transaction that holds the write lock; leaving commits it durably."""
-        with _translated(self.path), self._writer.begin() as connection:
+        with self._in_use(), self._writer.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Generator[Connection]:
         """Give a connection that sees one committed state from its first query on."""
-        with _translated(self.path), self._reader.connect() as connection:
+        with self._in_use(), self._reader.connect() as connection:
             yield connection
 
     def first(self, query: PointQuery, **parameters: str) -> Any | None:
@@ -79,24 +83,42 @@ class Database:
         It runs on a driver connection that stays open and in no transaction, without SQLAlchemy's execution layer:
         a tenth of the cost of `read`, and so fit for the event loop. Source: docs/adr/0002.
         """
-        with self._point_lock, _translated(self.path):
+        with self._point_lock, self._in_use():
             row = self._point.execute(query.sql, [parameters[name] for name in query.parameters]).fetchone()
         return None if row is None else query.row._make(row)
 
     def secret(self, name: str) -> bytes:
         """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
         query = select(secrets.c.value).where(secrets.c.name == name)
-        with self.write() as connection:
+        with self.read() as connection:
             value: bytes | None = connection.scalar(query)
+        if value is not None:
+            return value
+        with self.write() as connection:
+            value = connection.scalar(query)
             if value is None:
                 value = random.token_bytes(32)
                 connection.execute(insert(secrets).values(name=name, value=value))
             return value
 
     def close(self) -> None:
+        """Close all connections; whoever still asks is told so."""
+        self._is_closed = True
         self._point.close()
         self._reader.dispose()
         self._writer.dispose()
+
+    @contextmanager
+    def _in_use(self) -> Generator[None]:
+        """Turn what the database says when it cannot go on (disk full, lock held) into the domain's error."""
+        if self._is_closed:
+            raise StoreUnusable("the store is closed")
+        try:
+            yield
+        except DBAPIError as error:
+            raise StoreUnusable(f"the store's database {self.path} failed: {error.orig}") from error
+        except sqlite3.Error as error:
+            raise StoreUnusable(f"the store's database {self.path} failed: {error}") from error
 
     def _migrate(self) -> None:
         with self.read() as connection:
@@ -108,7 +130,8 @@ class Database:
         from alembic.util import CommandError
 
         config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
+        # A percent sign in the path of the installation would be read as the start of a reference.
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.write() as connection:
             stored = _stored_revision(connection)
             if stored == SCHEMA_REVISION:
@@ -123,17 +146,6 @@ class Database:
                     ) from error
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-
-@contextmanager
-def _translated(path: Path) -> Generator[None]:
-    """Turn what the database says when it cannot go on (disk full, file gone, lock held) into the domain's error."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreUnusable(f"the store's database {path} failed: {error.orig}") from error
-    except sqlite3.Error as error:
-        raise StoreUnusable(f"the store's database {path} failed: {error}") from error
 
 
 def _stored_revision(connection: Connection) -> str | None:
@@ -151,7 +163,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
     engine = create_engine(
-        f"sqlite:///{path}",
+        # Not a text: a question mark or percent sign in the path would be read as part of a URL.
+        URL.create("sqlite", database=str(path)),
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -161,6 +174,9 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
     )
 
     def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        if path.stat().st_size == 0:
+            # Heeded by a new file only: lets the sweep give space back to the disk.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _prepare(connection)
 
     def start(connection: Connection) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
-from ctx_mcp.domain.clock import from_micros, to_micros
+from ctx_mcp.domain.clock import from_micros
 from ctx_mcp.domain.errors import FileNotFound, PathConflict, VersionConflict
 from ctx_mcp.domain.identity import new_file_id
 from ctx_mcp.domain.models import FileEntry, FileKind
 from ctx_mcp.domain.paths import ancestor_folders, split_path
-from ctx_mcp.store.contexts import living_context, not_found, touch
+from ctx_mcp.store.contexts import living_context, moment_of, not_found, touch
 from ctx_mcp.store.database import AnyRow, Database, PointQuery
 from ctx_mcp.store.schema import contents, contexts, nodes, versions
 
@@ -54,10 +54,10 @@ class OpenedFile:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """`object_used` is False when the same bytes were there already, so that the new object is not needed."""
+    """`object_key` names the object that holds the bytes now: an older one, where the account had them already."""
 
     entry: FileEntry
-    object_used: bool
+    object_key: str | None
 
 
 class FileRows:
@@ -114,15 +114,19 @@ class FileRows:
                 query = query.where(nodes.c.name > after)
             return [_entry(row) for row in connection.execute(query)], node.child_count
 
-    def check_writable(self, account: str, context_id: str, path: str) -> None:
-        """Tell early what `write` would refuse, for callers that hand out the right to write later.
+    def check_writable(self, account: str, context_id: str, path: str, *, if_match: str | None = None) -> None:
+        """Tell early what `write` would refuse, for callers whose bytes are still to come.
 
         Raises:
-            ContextNotFound, PathConflict: as `write`.
+            ContextNotFound, PathConflict, VersionConflict: as `write`.
         """
         with self._database.read() as connection:
             context = living_context(connection, account, context_id)
-            _refuse_conflicts(connection, context, path)
+            node = connection.execute(select(nodes).where(_at(context_id, context.generation, path))).one_or_none()
+            if node is None or node.kind != FileKind.FILE:
+                _refuse_conflicts(connection, context, path)
+            if if_match is not None:
+                _demand_version(node, path, if_match)
 
     def write(
         self,
@@ -143,17 +147,18 @@ class FileRows:
             VersionConflict: `if_match` is not the current etag (`*`: of any file); nothing changed.
         """
         with self._database.write() as connection:
-            context = living_context(connection, account, context_id)
+            context = living_context(connection, account, context_id, lock=True)
             here = _at(context_id, context.generation, path)
             node = connection.execute(select(nodes).where(here)).one_or_none()
             if node is None or node.kind != FileKind.FILE:
                 _refuse_conflicts(connection, context, path)
+            if node is not None and _same_bytes(node, content):
+                # Also where if_match differs: most likely this very write, sent again. RFC 9110 §13.1.1 allows it.
+                return Written(_entry(node), _object_of(connection, node.version_id))
             if if_match is not None:
                 _demand_version(node, path, if_match)
-            if node is not None and _same_bytes(node, content):
-                return Written(_entry(node), object_used=False)
-            moment = to_micros(now)
-            content_id, object_used = _keep(connection, account, content, moment)
+            moment = moment_of(context, now)
+            content_id, object_key = _keep(connection, account, content, moment)
             file_id = node.file_id if node is not None else new_file_id()
             version_id = _add_version(
                 connection,
@@ -181,12 +186,24 @@ class FileRows:
             touch(
                 connection,
                 context_id,
-                now,
+                moment,
                 file_count=contexts.c.file_count + (node is None),
                 size_bytes=contexts.c.size_bytes + content.size_bytes - (node.size_bytes if node else 0),
             )
             row = connection.execute(select(nodes).where(here)).one()
-            return Written(_entry(row), object_used)
+            return Written(_entry(row), object_key)
+
+    def repair_object(self, account: str, lost_key: str, content: StoredContent) -> bool:
+        """Let all versions that name a lost object name another one with the same bytes; tell whether any did."""
+        same = and_(
+            contents.c.account == account,
+            contents.c.object_key == lost_key,
+            contents.c.digest == content.digest,
+            contents.c.condemned_at.is_(None),
+        )
+        with self._database.write() as connection:
+            found = update(contents).where(same).values(object_key=content.object_key)
+            return connection.execute(found).rowcount > 0
 
     def delete(self, account: str, context_id: str, path: str, *, actor: str, now: datetime) -> None:
         """Take a file out of its folder; its versions stay until the retention ends.
@@ -196,12 +213,12 @@ class FileRows:
             FileNotFound: no file there, or a folder.
         """
         with self._database.write() as connection:
-            context = living_context(connection, account, context_id)
+            context = living_context(connection, account, context_id, lock=True)
             here = _at(context_id, context.generation, path)
             node = connection.execute(select(nodes).where(here)).one_or_none()
             if node is None or node.kind != FileKind.FILE:
                 raise _file_not_found(path, is_folder=node is not None)
-            moment = to_micros(now)
+            moment = moment_of(context, now)
             _supersede(connection, node.version_id, moment)
             tombstone = {"kind": "delete", "actor": actor, "created_at": moment, "superseded_at": moment}
             _add_version(connection, context_id=context_id, file_id=node.file_id, path=path, **tombstone)
@@ -210,7 +227,7 @@ class FileRows:
             touch(
                 connection,
                 context_id,
-                now,
+                moment,
                 file_count=contexts.c.file_count - 1,
                 size_bytes=contexts.c.size_bytes - node.size_bytes,
             )
@@ -273,8 +290,14 @@ def _refuse_conflicts(connection: Connection, context: AnyRow, path: str) -> Non
             return
 
 
-def _keep(connection: Connection, account: str, content: StoredContent, moment: int) -> tuple[int, bool]:
-    """Return the row of these bytes, an existing one where the account has them already, and if it is new."""
+def _object_of(connection: Connection, version_id: int) -> str | None:
+    joined = versions.join(contents, contents.c.content_id == versions.c.content_id)
+    query = select(contents.c.object_key).select_from(joined).where(versions.c.version_id == version_id)
+    return connection.scalar(query)
+
+
+def _keep(connection: Connection, account: str, content: StoredContent, moment: int) -> tuple[int, str | None]:
+    """Return the row of these bytes, an existing one where the account has them already, and its object's key."""
     if content.digest is not None:
         same = and_(
             contents.c.account == account,
@@ -282,9 +305,10 @@ def _keep(connection: Connection, account: str, content: StoredContent, moment: 
             contents.c.size_bytes == content.size_bytes,
             contents.c.condemned_at.is_(None),
         )
-        existing: int | None = connection.scalar(select(contents.c.content_id).where(same).limit(1))
+        known = select(contents.c.content_id, contents.c.object_key).where(same).limit(1).with_for_update()
+        existing = connection.execute(known).one_or_none()
         if existing is not None:
-            return existing, False
+            return existing.content_id, existing.object_key
     row = insert(contents).values(
         account=account,
         digest=content.digest,
@@ -293,7 +317,7 @@ def _keep(connection: Connection, account: str, content: StoredContent, moment: 
         object_key=content.object_key,
         created_at=moment,
     )
-    return connection.execute(row.returning(contents.c.content_id)).scalar_one(), True
+    return connection.execute(row.returning(contents.c.content_id)).scalar_one(), content.object_key
 
 
 def _add_version(connection: Connection, **values: object) -> int:

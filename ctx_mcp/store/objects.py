@@ -6,10 +6,11 @@ that fails or is cancelled leaves nothing. Source: docs/storage.md.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,12 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 import obstore
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
+from ctx_mcp.domain.errors import StoreUnusable
+
+_logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 256 * 1024
 _PART_BYTES = 4 * 1024 * 1024
 _LIST_COUNT = 500
@@ -28,7 +33,7 @@ class DiskObjects:
     """Objects as files below one folder. Evens out that obstore leaves syncing to disk to its caller."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
         self._store = LocalStore(str(folder))
 
@@ -36,23 +41,29 @@ class DiskObjects:
         """Store all chunks as the object `key`; when this returns they are on disk.
 
         Raises:
-            OSError: the disk refused; nothing is left.
+            StoreUnusable: the disk refused; nothing is left.
             whatever `chunks` raises: nothing is left.
         """
-        await obstore.put_async(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
-        await anyio.to_thread.run_sync(_sync_file, self._folder / key, self._folder)
+        with _translated():
+            await obstore.put_async(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
+            await anyio.to_thread.run_sync(_sync_file, self._folder / key, self._folder)
 
     async def get(self, key: str, *, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to but not including `end`.
 
         Raises:
-            FileNotFoundError: no such object.
+            StoreUnusable: the object is gone or cannot be read.
         """
         if start == end:
             return
-        answer = await obstore.get_async(self._store, key, options={"range": (start, end)})
-        async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
-            yield bytes(chunk)
+        with _translated():
+            answer = await obstore.get_async(self._store, key, options={"range": (start, end)})
+            async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(chunk)
+
+    async def holds(self, key: str, size_bytes: int) -> bool:
+        """Tell whether an object is there with its full size."""
+        return await anyio.to_thread.run_sync(_size_of, self._folder / key) == size_bytes
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
@@ -69,6 +80,25 @@ class DiskObjects:
             keys = [f"{folder}/{name}" for name in names]
             for start in range(0, len(keys), _LIST_COUNT):
                 yield await anyio.to_thread.run_sync(_stamped, self._folder, keys[start : start + _LIST_COUNT])
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    """Turn what the object store says when it cannot go on into the domain's error; its own text is a dump."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreUnusable("the bytes of this file are missing from the object store") from error
+    except (OSError, BaseError) as error:
+        _logger.error("the object store failed: %s", error)  # noqa: TRY400 - the text says it all
+        raise StoreUnusable("the object store failed, most likely because the disk is full or read-only") from error
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -17,6 +17,8 @@ from ctx_mcp.domain.clock import to_micros
 from ctx_mcp.store.database import Database
 from ctx_mcp.store.schema import contents, contexts, nodes, tasks, versions
 
+_VACUUM_PAGES = 1000
+
 
 class RetentionRows:
     def __init__(self, database: Database) -> None:
@@ -46,6 +48,14 @@ class RetentionRows:
         """Remove up to `limit` tasks that ended before `before`; return how many went."""
         with self._database.write() as connection:
             return _delete_some(connection, tasks, tasks.c.finished_at < to_micros(before), limit)
+
+    def release_space(self) -> None:
+        """Give some of the space that removed rows took back to the disk."""
+        with self._database.write() as connection:
+            free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+            # The driver takes one step of a statement without columns, and one step frees one page.
+            for _ in range(min(free, _VACUUM_PAGES)):
+                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
 
     def condemned_objects(self, *, limit: int) -> list[tuple[int, str]]:
         """Return contents that nothing names any more, with the keys of their objects."""

@@ -35,6 +35,11 @@ metadata = MetaData(
 # SQLite's auto-incrementing key is INTEGER only; elsewhere it must hold more than 2**31.
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
+# One spelling, in the indexes and in the statements that want them used.
+ACTIVE_TASK = "state IN ('working', 'input_required')"
+ACTIVE_CLEAR = f"kind = 'clear' AND {ACTIVE_TASK}"
+ACTIVE_SWEEP = f"kind = 'sweep' AND {ACTIVE_TASK}"
+
 # Names sort by code point everywhere, so that a page token means the same on every engine.
 _Path = Text().with_variant(Text(collation="C"), "postgresql")
 
@@ -147,17 +152,24 @@ tasks = Table(
     Column("finished_at", BigInteger),
     Index("ix_tasks_context_id", "context_id", "kind", "created_at"),
     Index(
-        "uq_tasks_active_context_kind",
+        "uq_tasks_active_clear",
         "context_id",
+        unique=True,
+        sqlite_where=text(ACTIVE_CLEAR),
+        postgresql_where=text(ACTIVE_CLEAR),
+    ),
+    Index(
+        "uq_tasks_active_sweep",
         "kind",
         unique=True,
-        sqlite_where=text("state IN ('working', 'input_required')"),
-        postgresql_where=text("state IN ('working', 'input_required')"),
+        sqlite_where=text(ACTIVE_SWEEP),
+        postgresql_where=text(ACTIVE_SWEEP),
     ),
     Index(
         "ix_tasks_lease_until",
         "lease_until",
-        sqlite_where=text("state IN ('working', 'input_required')"),
-        postgresql_where=text("state IN ('working', 'input_required')"),
+        sqlite_where=text(ACTIVE_TASK),
+        postgresql_where=text(ACTIVE_TASK),
     ),
+    Index("ix_tasks_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
 )

@@ -23,6 +23,8 @@ class Store:
     tasks: TaskRows
     retention: RetentionRows
     objects: DiskObjects
+    url_key: bytes
+    """What presigned URLs are signed with; the same in every process on this data folder."""
 
     def close(self) -> None:
         self.database.close()
@@ -47,4 +49,5 @@ def open_store(data_dir: Path, limits: Limits) -> Store:
         tasks=TaskRows(database, lease_s=limits.lease_s),
         retention=RetentionRows(database),
         objects=objects,
+        url_key=database.secret("url-signing-key"),
     )

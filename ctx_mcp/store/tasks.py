@@ -7,20 +7,29 @@ the step's work, so a process that lost it changes nothing more. Source: docs/ad
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import cast
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import LeaseLost, TaskNotFound
 from ctx_mcp.domain.identity import new_task_id
-from ctx_mcp.domain.models import ACTIVE_TASK_STATES, ContextState, FileKind, Task, TaskKind, TaskState
-from ctx_mcp.store.contexts import living_context, touch
+from ctx_mcp.domain.models import ContextState, FileKind, Task, TaskKind, TaskState
+from ctx_mcp.store.contexts import living_context, moment_of, touch
 from ctx_mcp.store.database import AnyRow, Database
-from ctx_mcp.store.schema import nodes, tasks, versions
+from ctx_mcp.store.schema import ACTIVE_CLEAR, ACTIVE_TASK, contexts, nodes, tasks, versions
 
-_ACTIVE = tasks.c.state.in_(ACTIVE_TASK_STATES)
+# As text: with bound values the planner could not tell that the partial indexes hold what is asked for.
+_ACTIVE = text(ACTIVE_TASK)
+_ACTIVE_CLEAR = text(ACTIVE_CLEAR)
+_LATEST_SWEEP = (
+    select(tasks)
+    .where(tasks.c.context_id.is_(None), tasks.c.kind == TaskKind.SWEEP)
+    .order_by(tasks.c.created_at.desc())
+    .limit(1)
+)
 
 
 class TaskRows:
@@ -49,68 +58,60 @@ class TaskRows:
                 living_context(connection, account, context_id or "")
             row = connection.execute(query.order_by(tasks.c.created_at.desc()).limit(1)).one_or_none()
         if row is None:
-            raise TaskNotFound(f"no task {task_id!r}" if task_id else f"no {kind} task of context {context_id!r}")
+            raise TaskNotFound(
+                f"no task {task_id[:100]!r}" if task_id is not None else f"no {kind} task of context {context_id!r}"
+            )
         return _task(row)
 
     def claim(self, owner: str, *, now: datetime) -> tuple[str, Task] | None:
-        """Take over one active task whose lease has run out, and return its account with it."""
+        """Take over one active clear whose lease has run out, and return its account with it."""
         moment = to_micros(now)
-        free = or_(tasks.c.lease_until.is_(None), tasks.c.lease_until < moment)
-        ready = and_(_ACTIVE, tasks.c.kind != TaskKind.SWEEP, free)
-        query = select(tasks).where(ready).order_by(tasks.c.created_at).limit(1)
+        ready = and_(_ACTIVE, tasks.c.kind == TaskKind.CLEAR, self._is_free(moment))
+        query = select(tasks).where(ready).order_by(tasks.c.lease_until).limit(1)
         with self._database.read() as connection:
             if connection.execute(query).one_or_none() is None:
                 return None
         with self._database.write() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 return None
             self._hold(connection, row.task_id, owner, moment)
             return row.account, _task(row)
 
     def start_clear(self, account: str, context_id: str, *, owner: str, now: datetime) -> tuple[Task, bool]:
-        """Let all files of a context vanish together, and return the task that reclaims them and if it is new.
+        """Let all files of a context vanish together, and return the task that buries them and if it is new.
 
-        A clear that still runs is extended: files written since it began vanish too, the task stays the same.
+        While a clear runs, starting another has no effect: it answers the task that runs, and files written since
+        that one began stay.
 
         Raises:
             ContextNotFound: no such context in this account.
         """
-        moment = to_micros(now)
         with self._database.write() as connection:
-            context = living_context(connection, account, context_id)
-            running = and_(tasks.c.context_id == context_id, tasks.c.kind == TaskKind.CLEAR, _ACTIVE)
+            context = living_context(connection, account, context_id, lock=True)
+            running = and_(tasks.c.context_id == context_id, _ACTIVE_CLEAR)
             task = connection.execute(select(tasks).where(running)).one_or_none()
-            cleared = _cleared(task) if task is not None else []
-            cleared.append((context.generation, moment))
-            totals = {
-                "parameters": json.dumps({"cleared": cleared}),
-                "files_total": (task.files_total if task is not None else 0) + context.file_count,
-                "bytes_total": (task.bytes_total if task is not None else 0) + context.size_bytes,
+            if task is not None:
+                return _task(task), False
+            moment = moment_of(context, now)
+            values = {
+                "task_id": new_task_id(),
+                "account": account,
+                "context_id": context_id,
+                "kind": TaskKind.CLEAR,
+                "state": TaskState.WORKING,
+                "parameters": json.dumps({"generation": context.generation, "cleared_at": moment}),
+                "files_total": context.file_count,
+                "bytes_total": context.size_bytes,
+                "created_at": moment,
                 "updated_at": moment,
+                "lease_owner": owner,
+                "lease_until": self._until(to_micros(now)),
             }
-            if task is None:
-                task_id = new_task_id()
-                connection.execute(
-                    insert(tasks).values(
-                        task_id=task_id,
-                        account=account,
-                        context_id=context_id,
-                        kind=TaskKind.CLEAR,
-                        state=TaskState.WORKING,
-                        created_at=moment,
-                        lease_owner=owner,
-                        lease_until=self._until(moment),
-                        **totals,
-                    )
-                )
-            else:
-                task_id = task.task_id
-                connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**totals))
+            task = connection.execute(insert(tasks).values(**values).returning(*tasks.c)).one()
             emptied = {"generation": context.generation + 1, "file_count": 0, "size_bytes": 0}
-            touch(connection, context_id, now, state=ContextState.CLEARING, **emptied)
-            row = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one()
-            return _task(row), task is None
+            touch(connection, context_id, moment, state=ContextState.CLEARING, **emptied)
+            return _task(task), True
 
     def step_clear(self, task_id: str, owner: str, *, limit: int, now: datetime) -> Task:
         """Move up to `limit` cleared nodes into history; the last step makes the context available again.
@@ -118,26 +119,17 @@ class TaskRows:
         Raises:
             LeaseLost: another process holds the task, or it is settled.
         """
-        moment = to_micros(now)
         with self._database.write() as connection:
             task = _locked(connection, task_id, owner)
-            cleared = _cleared(task)
-            old = and_(nodes.c.context_id == task.context_id, nodes.c.generation <= cleared[-1][0])
+            parameters = cast("dict[str, int]", json.loads(task.parameters))
+            old = and_(nodes.c.context_id == task.context_id, nodes.c.generation <= parameters["generation"])
             order = (nodes.c.generation, nodes.c.parent, nodes.c.name)
             rows = connection.execute(select(nodes).where(old).order_by(*order).limit(limit)).all()
             files = [row for row in rows if row.kind == FileKind.FILE]
-            _bury(connection, files, cleared)
+            _bury(connection, files, parameters["cleared_at"])
             if rows:
                 last = rows[-1]
-                done = or_(
-                    nodes.c.generation < last.generation,
-                    and_(nodes.c.generation == last.generation, nodes.c.parent < last.parent),
-                    and_(
-                        nodes.c.generation == last.generation,
-                        nodes.c.parent == last.parent,
-                        nodes.c.name <= last.name,
-                    ),
-                )
+                done = tuple_(*order) <= (last.generation, last.parent, last.name)
                 connection.execute(delete(nodes).where(nodes.c.context_id == task.context_id, done))
             progress = {
                 "files_done": task.files_done + len(files),
@@ -146,24 +138,24 @@ class TaskRows:
             connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**progress))
             if len(rows) < limit:
                 _settle(connection, task_id, TaskState.COMPLETED, now)
-                touch(connection, task.context_id, now, state=ContextState.AVAILABLE)
+                available = {"state": ContextState.AVAILABLE, "revision": contexts.c.revision + 1}
+                cleared = update(contexts).where(contexts.c.context_id == task.context_id)
+                connection.execute(cleared.values(**available))
             else:
-                self._hold(connection, task_id, owner, moment)
+                self._hold(connection, task_id, owner, to_micros(now))
             return _task(connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one())
 
     def start_sweep(self, owner: str, *, interval: timedelta, now: datetime) -> Task | None:
         """Take the store's sweep if it is due: none ran within `interval`, and no living process runs one."""
-        moment = to_micros(now)
-        latest = select(tasks).where(tasks.c.kind == TaskKind.SWEEP).order_by(tasks.c.created_at.desc()).limit(1)
-        with self._database.write() as connection:
-            row = connection.execute(latest).one_or_none()
-            if row is not None and TaskState(row.state).is_final:
-                if from_micros(row.finished_at) + interval > now:
-                    return None
-                row = None
-            elif row is not None and row.lease_until >= moment:
+        with self._database.read() as connection:
+            if not self._is_sweep_due(connection.execute(_LATEST_SWEEP).one_or_none(), interval, now):
                 return None
-            if row is None:
+        moment = to_micros(now)
+        with self._database.write() as connection:
+            row = connection.execute(_LATEST_SWEEP).one_or_none()
+            if not self._is_sweep_due(row, interval, now):
+                return None
+            if row is None or TaskState(row.state).is_final:
                 values = {"task_id": new_task_id(), "account": "", "kind": TaskKind.SWEEP, "state": TaskState.WORKING}
                 stamps = {"created_at": moment, "updated_at": moment}
                 row = connection.execute(insert(tasks).values(**values, **stamps).returning(*tasks.c)).one()
@@ -190,6 +182,20 @@ class TaskRows:
             _locked(connection, task_id, owner)
             _settle(connection, task_id, TaskState.COMPLETED, now)
 
+    def _is_sweep_due(self, latest: AnyRow | None, interval: timedelta, now: datetime) -> bool:
+        if latest is None:
+            return True
+        if TaskState(latest.state).is_final:
+            # One that ended in the future was stamped by a clock that has been set back since.
+            return not now - interval < from_micros(latest.finished_at) <= now
+        moment = to_micros(now)
+        return not moment <= latest.lease_until <= self._until(moment)
+
+    def _is_free(self, moment: int) -> ColumnElement[bool]:
+        """Match tasks nobody holds; no lease is longer than ours, so a later one is of a clock set back since."""
+        late, early = tasks.c.lease_until > self._until(moment), tasks.c.lease_until < moment
+        return or_(tasks.c.lease_until.is_(None), early, late)
+
     def _until(self, moment: int) -> int:
         return moment + int(self._lease / timedelta(microseconds=1))
 
@@ -200,7 +206,7 @@ class TaskRows:
 
 def _locked(connection: Connection, task_id: str, owner: str) -> AnyRow:
     held = and_(tasks.c.task_id == task_id, tasks.c.lease_owner == owner, _ACTIVE)
-    row = connection.execute(select(tasks).where(held)).one_or_none()
+    row = connection.execute(select(tasks).where(held).with_for_update()).one_or_none()
     if row is None:
         raise LeaseLost(f"the task {task_id} is settled, or another process works on it")
     return row
@@ -212,35 +218,24 @@ def _settle(connection: Connection, task_id: str, state: TaskState, now: datetim
     connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(ended))
 
 
-def _cleared(task: AnyRow) -> list[tuple[int, int]]:
-    """Return the generations a clear empties and the moment each of them vanished, oldest first."""
-    parameters = cast("dict[str, list[list[int]]]", json.loads(task.parameters))
-    return [(generation, moment) for generation, moment in parameters["cleared"]]
-
-
-def _bury(connection: Connection, files: list[AnyRow], cleared: list[tuple[int, int]]) -> None:
+def _bury(connection: Connection, files: Sequence[AnyRow], moment: int) -> None:
     """Write into the history that these files ended at the moment of their clear."""
     if not files:
         return
-    moments = dict(cleared)
-    by_moment: dict[int, list[AnyRow]] = {}
-    for row in files:
-        by_moment.setdefault(moments[row.generation], []).append(row)
-    for moment, group in by_moment.items():
-        ended = versions.c.version_id.in_([row.version_id for row in group])
-        connection.execute(update(versions).where(ended).values(superseded_at=moment))
-        tombstones = [
-            {
-                "context_id": row.context_id,
-                "file_id": row.file_id,
-                "path": f"{row.parent.rstrip('/')}/{row.name}",
-                "kind": "clear",
-                "created_at": moment,
-                "superseded_at": moment,
-            }
-            for row in group
-        ]
-        connection.execute(insert(versions), tombstones)
+    ended = versions.c.version_id.in_([row.version_id for row in files])
+    connection.execute(update(versions).where(ended).values(superseded_at=moment))
+    tombstones = [
+        {
+            "context_id": row.context_id,
+            "file_id": row.file_id,
+            "path": f"{row.parent.rstrip('/')}/{row.name}",
+            "kind": "clear",
+            "created_at": moment,
+            "superseded_at": moment,
+        }
+        for row in files
+    ]
+    connection.execute(insert(versions), tombstones)
 
 
 def _task(row: AnyRow) -> Task:

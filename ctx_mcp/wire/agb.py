@@ -1,4 +1,4 @@
-"""The AGB dialect, both directions. Source: wire/agb.md, captured from agbcloud-sdk 0.12.0.
+"""The AGB dialect, both directions. Source: agbcloud-sdk 0.12.0, as captured; docs/service.md.
 
 One route per call under `/sdk/`, all parameters in the query, an envelope with `success`, `code`, `message`,
 `requestId` and `data` around every answer.

@@ -25,7 +25,7 @@ from ctx_mcp.domain.errors import (
 )
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
 from ctx_mcp.wire.json_values import as_object, as_text, parse_object
-from ctx_mcp.wire.operations import OPERATIONS, Capabilities, Operation, R, Reply
+from ctx_mcp.wire.operations import OPERATIONS, OWN_CAPABILITIES, Operation, R, Reply
 
 PREFIX = "/ctx/v1/"
 _BY_NAME = {operation.__name__: operation for operation in OPERATIONS}
@@ -48,7 +48,7 @@ class NativeDialect:
     """Spell and read the native protocol; see the module."""
 
     name = "native"
-    capabilities = Capabilities(native_files=True, tasks=True, file_tokens=True)
+    capabilities = OWN_CAPABILITIES
 
     def spell_request(self, operation: Operation[R], api_key: str) -> HttpRequest:
         kind = type(operation)

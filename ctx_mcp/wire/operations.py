@@ -28,10 +28,9 @@ R_co = TypeVar("R_co", covariant=True)
 class Operation(Generic[R_co]):
     """Base of all operations; `R_co` is the type of its answer."""
 
-    is_read: ClassVar[bool] = False
-    """It changes nothing, so it may be repeated and offered in read-only mode."""
-    is_repeatable: ClassVar[bool] = False
-    """Doing it twice has the effect of doing it once, so a client may send it again when an answer is lost."""
+    def changed_context(self) -> str | None:
+        """Return the id of the context that this operation changes, if it changes one that has an id already."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +43,6 @@ class Reply(Generic[R_co]):
 
 @dataclass(frozen=True, slots=True)
 class ListContexts(Operation[ContextPage]):
-    is_read = True
-    is_repeatable = True
     max_results: int = 10
     next_token: str | None = None
     session_id: str | None = None
@@ -55,7 +52,6 @@ class ListContexts(Operation[ContextPage]):
 class GetContext(Operation[FoundContext]):
     """Exactly one of `context_id` and `name`; `create` goes with a name only and is one atomic step."""
 
-    is_repeatable = True
     context_id: str | None = None
     name: str | None = None
     create: bool = False
@@ -66,30 +62,35 @@ class GetContext(Operation[FoundContext]):
 class UpdateContext(Operation[None]):
     """Rename; a taken name changes nothing."""
 
-    is_repeatable = True
     context_id: str
     name: str
+
+    def changed_context(self) -> str | None:
+        return self.context_id
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteContext(Operation[None]):
     context_id: str
 
+    def changed_context(self) -> str | None:
+        return self.context_id
+
 
 @dataclass(frozen=True, slots=True)
 class ClearContext(Operation[Task | None]):
     """Start a clear, or find the one that runs. The task is None where the backend shows none."""
 
-    is_repeatable = True
     context_id: str
+
+    def changed_context(self) -> str | None:
+        return self.context_id
 
 
 @dataclass(frozen=True, slots=True)
 class GetTask(Operation[Task]):
     """Look at a task by its id, or at the latest task of `kind` of a context."""
 
-    is_read = True
-    is_repeatable = True
     task_id: str | None = None
     context_id: str | None = None
     kind: str | None = None
@@ -99,8 +100,6 @@ class GetTask(Operation[Task]):
 class ListFiles(Operation[FilePage]):
     """Direct children of a folder, by page number, or by token as soon as `max_results` or `next_token` is given."""
 
-    is_read = True
-    is_repeatable = True
     context_id: str
     parent_folder_path: str = ""
     page_number: int = 1
@@ -111,15 +110,12 @@ class ListFiles(Operation[FilePage]):
 
 @dataclass(frozen=True, slots=True)
 class GetFileUploadUrl(Operation[PresignedUrl]):
-    is_repeatable = True
     context_id: str
     file_path: str
 
 
 @dataclass(frozen=True, slots=True)
 class GetFileDownloadUrl(Operation[PresignedUrl]):
-    is_read = True
-    is_repeatable = True
     context_id: str
     file_path: str
 
@@ -129,13 +125,14 @@ class DeleteFile(Operation[None]):
     context_id: str
     file_path: str
 
+    def changed_context(self) -> str | None:
+        return self.context_id
+
 
 @dataclass(frozen=True, slots=True)
 class ReadFile(Operation[FileContent]):
     """Read bytes of the current version. At most `limits.max_read_bytes` come back; `length` None means as many."""
 
-    is_read = True
-    is_repeatable = True
     context_id: str
     file_path: str
     offset: int = 0
@@ -148,11 +145,13 @@ class WriteFile(Operation[FileEntry]):
 
     __pydantic_config__: ClassVar[dict[str, str]] = BYTES_AS_BASE64
 
-    is_repeatable = True
     context_id: str
     file_path: str
     content: bytes
     if_match: str | None = None
+
+    def changed_context(self) -> str | None:
+        return self.context_id
 
 
 OPERATIONS: tuple[type[Operation[object]], ...] = (
@@ -182,3 +181,7 @@ class Capabilities:
     """`GetTask` works and `ClearContext` answers its task."""
     file_tokens: bool = False
     """`ListFiles` pages by token."""
+
+
+OWN_CAPABILITIES = Capabilities(native_files=True, tasks=True, file_tokens=True)
+"""What our own service can do, embedded or over the native dialect."""

@@ -126,7 +126,7 @@ def test_every_host_configuration_starts_the_server() -> None:
 
 
 def test_the_readme_has_the_two_commands_and_the_registrys_name() -> None:
-    assert "pip install uv && uv run ctx-mcp demo\n" in README
+    assert "pip install uv && uv run --no-dev ctx-mcp demo\n" in README
     assert "uv run pytest\n" in README
     assert re.search(r"<!--[^>]*\bmcp-name: io\.github\.ctx-mcp/ctx-mcp\b[^>]*-->", README)
 

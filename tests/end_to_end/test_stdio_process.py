@@ -26,6 +26,8 @@ END_S = 2.0
 """How long the serving may take to end: twice what is promised, for a machine that is busy with other tests."""
 EXIT_S = 3.0
 LINE_BYTES = 64 * 1024 * 1024
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
 MODERN_META: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {},
@@ -233,6 +235,74 @@ async def test_only_the_protocol_reaches_standard_output() -> None:
         assert {"stray write\n", "stray child\n", "stray print\n"} <= set(toy.noise)
 
 
+def deep(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+@pytest.mark.parametrize(
+    ("line", "request_id", "code"),
+    [
+        pytest.param(b"not json", None, PARSE_ERROR, id="no json"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"method":"ping"', None, PARSE_ERROR, id="torn"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', None, PARSE_ERROR, id="no UTF-8"),
+        pytest.param(b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', None, INVALID_REQUEST, id="batch"),
+        pytest.param(b"7", None, INVALID_REQUEST, id="no object"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', None, INVALID_REQUEST, id="fraction"),
+        pytest.param(b'{"jsonrpc":"2.0","id":1.0,"method":"ping"}', None, INVALID_REQUEST, id="float"),
+        pytest.param(b'{"jsonrpc":"2.0","id":true,"method":"ping"}', None, INVALID_REQUEST, id="true"),
+        pytest.param(b'{"jsonrpc":"2.0","id":null,"method":"ping"}', None, INVALID_REQUEST, id="null"),
+        pytest.param(b'{"jsonrpc":"2.0","id":{},"method":"ping"}', None, INVALID_REQUEST, id="object"),
+        pytest.param(b'{"jsonrpc":"2.0","id":"\\ud83d","method":"ping"}', None, INVALID_REQUEST, id="half a character"),
+        pytest.param(b'{"jsonrpc":"1.0","id":"a","method":"ping"}', "a", INVALID_REQUEST, id="version"),
+        pytest.param('{"jsonrpc":"2.0","id":"é","method":7}'.encode(), "é", INVALID_REQUEST, id="method"),
+        pytest.param(b'{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}', 7, INVALID_REQUEST, id="params"),
+        pytest.param(b'{"jsonrpc":"2.0","id":7}', 7, INVALID_REQUEST, id="nothing wanted"),
+        pytest.param(b'{"id":7,"method":"x","params":{"a":%b}}' % deep(500), 7, INVALID_REQUEST, id="deep"),
+        pytest.param(b'{"params":{"id":1,"a":%b},"id": "x"}' % deep(50_000), "x", INVALID_REQUEST, id="very deep"),
+        pytest.param(b'{"params":{"id":1,"a":%b},"id": [1]}' % deep(50_000), None, INVALID_REQUEST, id="deep, bad id"),
+        pytest.param(deep(50_000), None, INVALID_REQUEST, id="deep batch"),
+    ],
+)
+async def test_a_line_that_is_no_message_is_answered(line: bytes, request_id: object, code: int) -> None:
+    async with serving() as toy:
+        await toy.initialize()
+        await toy.send_line(line)
+        answer = await toy.receive()
+        assert (answer["id"], answer["error"]["code"]) == (request_id, code)
+        assert "id" in answer
+        assert len(answer["error"]["message"]) < 200
+        assert await toy.call("echo", text="still here") == "still here"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"  \r",
+        b'{"jsonrpc":"2.0","method":"notifications/initialized","params":7}',
+        b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"id"}}',
+        b'{"jsonrpc":"2.0","id":7,"result":7}',
+        b'{"jsonrpc":"2.0","id":null,"error":{}}',
+    ],
+)
+async def test_what_cannot_have_been_a_request_is_not_answered(line: bytes) -> None:
+    async with serving() as toy:
+        await toy.initialize()
+        await toy.send_line(line)
+        assert await toy.call("echo", text="still here") == "still here"
+
+
+async def test_deep_arguments_that_can_be_read_are_answered() -> None:
+    async with serving() as toy:
+        await toy.initialize()
+        for depth in range(150, 220, 5):
+            arguments = b'{"text":"a","deep":%b}' % deep(depth)
+            await toy.send_line(
+                b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":%b}}' % arguments
+            )
+            assert (await toy.receive())["id"] == 1
+
+
 async def test_a_line_over_the_limit_is_dropped_and_the_next_is_served() -> None:
     async with serving() as toy:
         await toy.initialize()
@@ -244,6 +314,9 @@ async def test_a_line_over_the_limit_is_dropped_and_the_next_is_served() -> None
         }
         line["params"]["arguments"]["text"] = "x" * LINE_BYTES  # type: ignore[index]
         await toy.send_line(json.dumps(line).encode())
+        error = await toy.receive()
+        assert (error["id"], error["error"]["code"]) == (None, INVALID_REQUEST)
+        assert str(LINE_BYTES) in error["error"]["message"]
         assert await toy.call("echo", text="still here") == "still here"
         began_at = time.monotonic()
         toy.process.send_signal(signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,12 @@ def test_a_typescript_host_gets_the_whole_tool_surface_over_stdio(
     npm: NpmTools, ctx_mcp: str, server_env: dict[str, str]
 ) -> None:
     _drive(npm, "stdio", ctx_mcp, env=server_env)
+
+
+def test_a_typescript_host_outlives_an_error_without_an_id(
+    npm: NpmTools, ctx_mcp: str, server_env: dict[str, str]
+) -> None:
+    _drive(npm, "stdio", "sh", "-c", f"{{ echo no json; cat; }} | {shlex.quote(ctx_mcp)}", env=server_env)
 
 
 @pytest.mark.parametrize("transport", ["http", "sse"])

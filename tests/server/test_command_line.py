@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from ctx_mcp import __version__
-from tests.server.hosts import open_host
-from tests.server.processes import run_to_end, running, stdio_server
+from tests.server.hosts import ERAS, open_host
+from tests.server.processes import CTX_MCP, environment, run_to_end, running, stdio_server
 
 if TYPE_CHECKING:
     from tests.lifetimes import Lifetimes
@@ -90,8 +92,24 @@ async def test_a_port_that_is_taken_or_does_not_exist(hold: Lifetimes, data_dir:
     for transport in ("http", "sse"):
         err = await fails("serve", "--transport", transport, "--port", port, CTX_MCP_DATA_DIR=data_dir)
         assert "choose another port" in err
-    err = await fails("serve", "--transport", "http", "--port", "65536", CTX_MCP_DATA_DIR=data_dir)
-    assert "0..65535" in err
+
+
+@pytest.mark.parametrize("command", [("serve", "--transport", "http"), ("serve",), ("service",)], ids=" ".join)
+@pytest.mark.parametrize("port", ["65536", "-1", "9" * 30])
+async def test_a_port_that_cannot_be_is_refused_by_every_command(command: tuple[str, ...], port: str) -> None:
+    assert "0..65535" in await fails(*command, f"--port={port}", CTX_MCP_API_KEYS="key=account")
+
+
+async def test_the_service_does_not_heed_the_backend_of_the_environment(hold: Lifetimes, data_dir: Path) -> None:
+    settings = {"CTX_MCP_BACKEND": "http://127.0.0.1:1", "CTX_MCP_API_KEYS": "key=account"}
+    await hold(running("service", "--port", "0", "--data-dir", str(data_dir), **settings))
+    await hold(running("service", "--backend", "embedded", "--port", "0", CTX_MCP_DATA_DIR=data_dir, **settings))
+
+
+@pytest.mark.parametrize("command", ["service", "contracts"])
+async def test_a_backend_for_a_command_that_uses_none_is_refused(command: str) -> None:
+    err = await fails(command, "--backend", "http://127.0.0.1:1")
+    assert f"{command} uses no backend" in err
 
 
 async def test_a_service_without_keys_is_refused(data_dir: Path) -> None:
@@ -143,6 +161,15 @@ async def test_a_stdio_server_stays_and_says_so_in_every_answer(hold: Lifetimes,
         assert text.startswith("[Store.Unusable] ")
         assert str(unusable) in text
         assert "Tell the user" in text
+
+
+async def test_a_python_host_outlives_an_error_without_an_id(hold: Lifetimes, data_dir: Path) -> None:
+    """What is no JSON has no id to answer to; JSON-RPC then says null."""
+    line = f"{{ echo no json; cat; }} | {shlex.quote(CTX_MCP)}"
+    server = StdioServerParameters(command="sh", args=["-c", line], env=environment(CTX_MCP_DATA_DIR=data_dir))
+    for era in ERAS:
+        host = await open_host(hold, stdio_client(server), era)
+        assert (await host.call("context_list"))["contexts"] == []
 
 
 async def test_the_demo_shows_every_step(tmp_path: Path, data_dir: Path) -> None:

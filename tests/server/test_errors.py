@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import ctx_mcp.cli.demo
 from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import errors_by_code
 from ctx_mcp.embedded import EmbeddedTransport, run_http_service
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
 TOOL_NAMES = {tool.name for tool in TOOLS}
 ARGUMENT_NAMES = {name for tool in TOOLS for name in tool.arguments.model_fields}
-CODES = sorted(code for code, error in errors_by_code().items() if error.__module__ == "ctx_mcp.domain.errors")
+CODES = sorted(errors_by_code())
 NOBODY = "ctx-" + "a" * 17
 
 
@@ -40,7 +39,7 @@ def check(text: str, code: str, *said: str) -> None:
     step = NEXT_STEP.get(code, NEXT_STEP["Remote.Error"])
     assert text.endswith(step) or "It takes: " in text
     assert named_tools(text) <= TOOL_NAMES
-    assert len(text) < 2000
+    assert len(text) <= 1000
 
 
 def named_tools(text: str) -> set[str]:
@@ -187,6 +186,27 @@ async def test_what_a_backend_refuses_reaches_the_model(hold: Lifetimes, clean_h
         check(text, code, "] these are the facts. ")
 
 
+@pytest.mark.parametrize("code", ["Context.NotFound", "C" * 5000])
+async def test_a_long_refusal_is_clipped_and_keeps_code_and_next_step(
+    hold: Lifetimes, clean_home: Path, code: str
+) -> None:
+    body = json.dumps({"requestId": "1", "error": {"code": code, "message": "x" * 50_000}}).encode()
+    async with _remote(body, status=404) as url:
+        host = await _remote_host(hold, url, "native")
+        text = await host.refusal("context_get", context_id=NOBODY)
+    known = code in NEXT_STEP
+    assert text.startswith(f"[{code}] xxx" if known else f"[{'C' * 99}…] xxx")
+    assert text.endswith(f"x…. {NEXT_STEP[code if known else 'Remote.Error']}")
+    assert len(text) == 1000
+
+
+async def test_a_refusal_of_long_arguments_is_clipped(host: Host) -> None:
+    text = await host.refusal("file_read", **{"x" * 400 + str(number): 1 for number in range(9)})
+    assert len(text) == 1000
+    assert text.startswith("[Argument.Invalid] ")
+    assert text.endswith("It takes: file_read(context_id, file_path, start_line=1, line_count?)")
+
+
 class Broken:
     """A transport with a bug."""
 
@@ -208,10 +228,7 @@ async def test_a_bug_shows_nothing_of_its_inside(hold: Lifetimes, caplog: pytest
 
 
 def test_every_code_has_a_next_step() -> None:
-    assert ctx_mcp.cli.demo.DemoFailed.code in errors_by_code()
-    outside = {code for code, error in errors_by_code().items() if error.__module__.startswith("ctx_mcp.cli.")}
-    assert set(NEXT_STEP) == set(errors_by_code()) - outside
-    assert set(CODES) == set(NEXT_STEP)
+    assert set(NEXT_STEP) == set(errors_by_code())
 
 
 @pytest.mark.parametrize(("code", "step"), NEXT_STEP.items())

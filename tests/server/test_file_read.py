@@ -153,6 +153,19 @@ async def test_a_line_that_is_too_long_is_clipped_and_said_so(host: Host, contex
     assert (facts["line_count"], payload) == (0, "")
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+async def test_a_clipped_line_known_to_be_the_last_names_no_next_one(host: Host, context_id: str, end: str) -> None:
+    await host.write(context_id, FILE, "before\n" + "x" * 2 * MAX_PAYLOAD_BYTES + end)
+    for arguments in ({"start_line": 2}, {"start_line": 2, "line_count": 1}):
+        facts, text, _ = await read(host, context_id, **arguments)
+        assert facts["clipped_line"] is True
+        assert "next_start_line" not in facts
+        assert "start_line=" not in text
+        assert "file_download_url" in text
+    await host.write(context_id, FILE, "x" * 2 * MAX_PAYLOAD_BYTES + "\n\n")
+    assert (await read(host, context_id))[0]["next_start_line"] == 2
+
+
 async def test_a_long_line_does_not_hide_the_lines_around_it(host: Host, context_id: str) -> None:
     await host.write(context_id, FILE, "before\n" + "x" * (3 * PIECE_BYTES) + "\nafter\n")
     facts, _, payload = await read(host, context_id)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.server.hosts import texts_of
 
 if TYPE_CHECKING:
     from tests.server.hosts import Host
@@ -97,6 +100,57 @@ async def test_a_page_found_by_number_can_be_gone_on_from(host: Host) -> None:
     assert [row["name"] for row in third["files"]] == ["e"]
 
 
+MAX_TEXT_BYTES = 24_000
+MAX_RESULT_BYTES = 60_000
+
+
+async def bounded(host: Host, tool: str, **arguments: Any) -> dict[str, Any]:
+    """Call a tool that must succeed and stay within the bounds of one answer."""
+    result = await host.answer(tool, **arguments)
+    assert not result.is_error, result
+    (text,) = (part.encode() for part in texts_of(result))
+    structured = json.dumps(result.structured_content, ensure_ascii=False, separators=(",", ":")).encode()
+    assert len(text) <= MAX_TEXT_BYTES
+    assert len(text) + len(structured) <= MAX_RESULT_BYTES
+    assert result.structured_content is not None
+    assert result.structured_content.get("next_token", "") in text.decode()
+    return result.structured_content
+
+
+async def all_bounded(host: Host, tool: str, rows: str, **arguments: Any) -> list[str]:
+    """Follow next_token to the end within the bounds, and return every name."""
+    facts = await bounded(host, tool, **arguments)
+    names = [row["name"] for row in facts[rows]]
+    arguments.pop("page_number", None)
+    while token := facts.get("next_token"):
+        facts = await bounded(host, tool, **arguments, next_token=token)
+        names += [row["name"] for row in facts[rows]]
+    return names
+
+
+async def test_pages_of_the_longest_context_names_are_cut_to_fit(modern_host: Host) -> None:
+    names = [f"{number:03}" + "😀" * 252 for number in range(120)]
+    for name in names:
+        await modern_host.new_context(name)
+    names.reverse()
+    assert await all_bounded(modern_host, "context_list", "contexts", max_results=100) == names
+    assert len((await bounded(modern_host, "context_list", max_results=100))["contexts"]) >= 15
+
+
+@pytest.mark.parametrize("letter", ["n", "😀", "'", "\\"])
+async def test_pages_of_the_longest_file_names_are_cut_to_fit(modern_host: Host, letter: str) -> None:
+    context_id = await modern_host.new_context()
+    length = 252 // len(letter.encode())
+    names = [f"{number:03}" + letter * length for number in range(230)]
+    folder = "/" + "/".join(["f" * 255] * 2)
+    for name in names:
+        await modern_host.write(context_id, f"{folder}/{name}", "")
+    where: dict[str, Any] = {"context_id": context_id, "parent_folder_path": folder}
+    assert await all_bounded(modern_host, "file_list", "files", **where, page_size=200) == names
+    assert await all_bounded(modern_host, "file_list", "files", **where, page_size=110, page_number=2) == names[110:]
+    assert await all_bounded(modern_host, "file_list", "files", **where, page_size=101, page_number=2) == names[101:]
+
+
 @pytest.mark.parametrize(
     ("tool", "argument", "value", "allowed"),
     [
@@ -125,7 +179,7 @@ async def test_the_largest_pages_are_given(host: Host) -> None:
     await host.call("file_list", context_id=context_id, page_size=200, page_number=2**30)
 
 
-@pytest.mark.parametrize("token", ["x", "", "😀", "bm90anNvbg", "e30", "W10", "A" * 100_000])
+@pytest.mark.parametrize("token", ["x", " ", "😀", "bm90anNvbg", "e30", "W10", "A" * 100_000])
 async def test_tokens_of_no_listing_are_refused(host: Host, token: str) -> None:
     context_id = await host.new_context()
     for tool, arguments in (("context_list", {}), ("file_list", {"context_id": context_id})):

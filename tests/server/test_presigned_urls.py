@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from tests.server.hosts import WAIT_S, Host, texts_of
+from ctx_mcp.domain.models import PresignedUrl
+from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from tests.server.hosts import WAIT_S, Host, open_host, serving, texts_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from tests.lifetimes import Lifetimes
 
 CONTENT = bytes(range(256)) * 300
 NAMES = (
@@ -68,6 +73,55 @@ async def test_the_curl_line_moves_the_file_when_pasted(
     (here / name).unlink()
     await paste(await _curl(modern_host, "file_download_url", where), here)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == {name: CONTENT}
+
+
+async def test_the_curl_line_asks_no_proxy_for_this_machine(
+    modern_host: Host, tmp_path: Path, clean_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    where = {"context_id": await modern_host.new_context(), "file_path": "file"}
+    lines = [await _curl(modern_host, "file_upload_url", where)]
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    await paste(lines[0], tmp_path)
+    await paste(await _curl(modern_host, "file_download_url", where), tmp_path)
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+class Foreign:
+    """A backend that gives out one URL, whatever is asked."""
+
+    capabilities = Capabilities(native_files=False, tasks=False, file_tokens=False)
+
+    def __init__(self, url: PresignedUrl) -> None:
+        self._url = url
+
+    async def send(self, operation: Operation[R]) -> Reply[R]:
+        return Reply("", cast("R", self._url))
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        return lambda: None
+
+
+@pytest.mark.parametrize(
+    ("expires_at", "told"),
+    [
+        (1_700_000_000, "2023-11-14T22:13:20Z"),
+        (1_700_000_000_000, None),
+        (10**30, None),
+        (-(10**30), None),
+        (None, None),
+    ],
+)
+async def test_an_end_that_is_no_time_is_left_out(hold: Lifetimes, expires_at: int | None, told: str | None) -> None:
+    url = PresignedUrl("https://files.example.org/a", "GET", expires_at)
+    host = await open_host(hold, await hold(serving(Foreign(url))), "auto")
+    where = {"context_id": "ctx-" + "a" * 17, "file_path": "/a"}
+    assert (await host.call("file_download_url", **where)).get("expires_at") == told
+    (text,) = await host.texts("file_download_url", **where)
+    assert text.startswith(f"Fetch the file's bytes by GET{f' until {told}' if told else ''}:\ncurl ")
+    assert "noproxy" not in text
 
 
 async def test_an_empty_file_moves_both_ways(modern_host: Host, tmp_path: Path, clean_home: Path) -> None:

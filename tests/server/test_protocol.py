@@ -44,6 +44,39 @@ async def test_null_is_absent(host: Host, tool: str, required: dict[str, str], o
         assert await host.call(tool, **required, **{argument: None}) == without
 
 
+@pytest.mark.parametrize(
+    ("tool", "required", "optional"),
+    [
+        ("context_list", {}, ["max_results", "next_token"]),
+        ("context_clear_status", {"context_id": "notes"}, ["task_id", "wait_s"]),
+        ("file_list", {"context_id": "notes"}, ["parent_folder_path", "page_number", "page_size", "next_token"]),
+        ("file_read", {"context_id": "notes", "file_path": FILE}, ["start_line", "line_count"]),
+    ],
+)
+async def test_an_empty_text_for_an_optional_argument_is_absent(
+    host: Host, tool: str, required: dict[str, str], optional: list[str]
+) -> None:
+    context_id = await host.new_context("notes")
+    await host.write(context_id, FILE, "")
+    assert await host.call(tool, **required, **dict.fromkeys(optional, "")) == await host.call(tool, **required)
+
+
+@pytest.mark.parametrize("value", [True, False])
+async def test_a_truth_value_is_no_number(host: Host, value: bool) -> None:
+    for tool, argument in (("context_list", "max_results"), ("context_clear_status", "wait_s")):
+        text = await host.refusal(tool, **{argument: value})
+        assert text.startswith(f"[Argument.Invalid] {argument}: Input should be a valid integer, not true or false. ")
+    assert "line_count: Input should be a valid integer" in await host.refusal(
+        "file_read", context_id="x", file_path="y", line_count=value
+    )
+
+
+async def test_a_number_may_come_as_text(host: Host) -> None:
+    for name in ("one", "two", "three"):
+        await host.new_context(name)
+    assert len((await host.call("context_list", max_results="2"))["contexts"]) == 2
+
+
 async def test_null_for_every_optional_argument_of_a_writing_tool_is_absent(host: Host) -> None:
     await host.new_context("notes")
     assert (await host.call("context_clear_start", context_id="notes", wait_s=None))["context_id"]

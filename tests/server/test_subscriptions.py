@@ -112,6 +112,15 @@ async def test_a_legacy_client_hears_that_contexts_come_go_and_are_renamed(liste
     assert await news.next() == LIST
 
 
+async def test_a_context_that_was_there_already_is_no_news(listening: Host, news: News) -> None:
+    context_id = await listening.new_context("one")
+    assert await news.next() == LIST
+    await listening.subscribe(f"context://{context_id}")
+    assert (await listening.call("context_create", name="one"))["created"] is False
+    await listening.write(context_id, "a", "1")
+    assert await news.next() == f"context://{context_id}"
+
+
 @pytest_asyncio.fixture
 async def legacy(hold: Lifetimes, server: ContextServer, news: News) -> Host:
     return await open_host(hold, server, "legacy", message_handler=news.take)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import httpx
 import pytest
 
 from ctx_mcp import AsyncClient
+from ctx_mcp.domain.errors import ClientNotOpen
 from tests.service.workbench import Workbench
 
 LARGE = b"x" * 100_000
@@ -89,6 +92,50 @@ async def test_a_client_can_be_opened_again(tmp_path: Path) -> None:
 async def test_a_closed_client_says_that_it_is_closed(tmp_path: Path) -> None:
     async with AsyncClient(data_dir=tmp_path / "data") as client:
         await client.context.create("x")
-    result = await client.context.list()
-    assert not result.success
-    assert "not open" in (result.error_message or "")
+    with pytest.raises(ClientNotOpen, match="not open"):
+        await client.context.list()
+    async with client:
+        assert (await client.context.list()).total_count == 1
+
+
+async def test_a_client_that_was_never_opened_says_so(tmp_path: Path) -> None:
+    for client in (AsyncClient(data_dir=tmp_path), AsyncClient("http://127.0.0.1:9", api_key="k")):
+        with pytest.raises(ClientNotOpen, match="not open"):
+            await client.context.create("x")
+
+
+async def test_a_client_left_by_cancellation_serves_and_stores_nothing_more(tmp_path: Path) -> None:
+    """The upload that was under way is cut; nothing comes of it, and nothing listens any more."""
+    url = made = ""
+    uploading: asyncio.Task[None] | None = None
+    with anyio.move_on_after(30) as scope:
+        async with AsyncClient(data_dir=tmp_path) as client:
+            made = (await client.context.create("x")).context_id
+            url = (await client.context.get_file_upload_url(made, "/slow")).url
+            begun = anyio.Event()
+
+            async def slow() -> AsyncIterator[bytes]:
+                yield b"x" * 100_000
+                begun.set()
+                await anyio.sleep(60)
+                yield b"y"
+
+            async def upload() -> None:
+                async with httpx.AsyncClient(trust_env=False) as http:
+                    with suppress(httpx.HTTPError):
+                        answer = await http.put(url, content=slow())
+                        pytest.fail(f"the upload was answered {answer.status_code}")
+
+            uploading = asyncio.create_task(upload())
+            await begun.wait()
+            scope.cancel()
+            await anyio.sleep(60)
+    assert uploading is not None
+    uploading.cancel()
+    with suppress(asyncio.CancelledError):
+        await uploading
+    async with httpx.AsyncClient(trust_env=False) as http:
+        with pytest.raises(httpx.ConnectError):
+            await http.get(url)
+    async with AsyncClient(data_dir=tmp_path) as client:
+        assert (await client.context.list_files(made)).entries == []

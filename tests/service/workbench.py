@@ -8,27 +8,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from ctx_mcp import AsyncContextService
-from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
+from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Caller
 from ctx_mcp.service.local import LocalService
 from ctx_mcp.store.store import Store, open_store
-from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from ctx_mcp.wire.operations import OWN_CAPABILITIES, Capabilities, Operation, R, Reply
 
 ACCOUNT = "an account"
+LIMITS = Limits(lease_s=10)
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 class Workbench:
     """`now` is the service's clock; `context` its client. Nothing long runs by itself."""
 
-    def __init__(self, data_dir: Path, limits: Limits = DEFAULT_LIMITS, account: str = ACCOUNT) -> None:
+    def __init__(self, data_dir: Path, limits: Limits = LIMITS, account: str = ACCOUNT) -> None:
         self.data_dir = data_dir
         self.now = START
         self.store: Store = open_store(data_dir, limits)
         self.service = LocalService(self.store, base_url=_no_url, limits=limits, clock=lambda: self.now)
         self.caller = Caller(account, actor="a test")
         self.context = AsyncContextService(self)
-        self.capabilities: Capabilities = self.service.capabilities
+        self.capabilities: Capabilities = OWN_CAPABILITIES
 
     def pass_time(self, *, days: float = 0, seconds: float = 0) -> None:
         self.now += timedelta(days=days, seconds=seconds)
@@ -54,9 +55,7 @@ async def _no_url() -> str:
 
 
 @asynccontextmanager
-async def open_workbench(
-    data_dir: Path, limits: Limits = DEFAULT_LIMITS, account: str = ACCOUNT
-) -> AsyncGenerator[Workbench]:
+async def open_workbench(data_dir: Path, limits: Limits = LIMITS, account: str = ACCOUNT) -> AsyncGenerator[Workbench]:
     bench = Workbench(data_dir, limits, account)
     try:
         yield bench

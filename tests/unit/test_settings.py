@@ -62,6 +62,8 @@ def test_the_key_of_the_sdk_is_taken_for_its_cloud_only() -> None:
         {"CTX_MCP_API_KEYS": "zzsecret"},
         {"CTX_MCP_API_KEYS": "=zzsecret"},
         {"CTX_MCP_API_KEYS": "zzsecret="},
+        {"CTX_MCP_API_KEYS": "zzsecret=="},
+        {"CTX_MCP_API_KEYS": "=="},
         {"CTX_MCP_API_KEYS": "zzsecret=1,zzsecret=2"},
         {"CTX_MCP_API_KEYS": "zzsecret é=1"},
         {"CTX_MCP_API_KEY": "zzsecret words"},
@@ -94,8 +96,9 @@ def test_what_was_given_and_would_be_ignored_is_refused(given: dict[str, Any]) -
 
 
 def test_the_keys_of_the_service_name_accounts() -> None:
-    environ = {"CTX_MCP_API_KEYS": " k1 = one , k2=two,k3=a=b, "}
-    assert load_settings(environ).api_keys == {"k1": "one", "k2": "two", "k3": "a=b"}
+    environ = {"CTX_MCP_API_KEYS": " k1 = one , k2=two,c2VjcmV0==team,k3== a b, "}
+    accounts = {"k1": "one", "k2": "two", "c2VjcmV0=": "team", "k3=": "a b"}
+    assert load_settings(environ).api_keys == accounts
 
 
 def test_no_key_is_ever_in_the_text_of_the_settings() -> None:

@@ -113,7 +113,7 @@ def _text(facts: ClearFacts) -> str:
         state = facts.state or "completed"
         return f"Clear of {facts.context_id} {state}{counted}." + (f" {facts.error}" if facts.error else "")
     return (
-        f"Clearing {facts.context_id}{counted}. Its files are gone already; their space is being freed. "
+        f"Clearing {facts.context_id}{counted}. Its files are gone already and are being moved into the 7-day history. "
         f"Look again in {facts.poll_after_s} s: context_clear_status(context_id={facts.context_id!r}, wait_s=20)"
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import (
@@ -55,7 +56,19 @@ class UpdateArguments(Arguments):
 
 
 async def list_contexts(service: AsyncContextService, arguments: ListArguments) -> Answer:
-    page = await service.call(ListContexts(arguments.max_results, arguments.next_token))
+    count = arguments.max_results
+    while True:
+        answer, rows = await _list_page(service, arguments, count)
+        if fits(answer):
+            return answer
+        # Asked again, the token goes on right behind the last row shown.
+        count = fitting_count([context_line(row) for row in rows], rows)
+
+
+async def _list_page(
+    service: AsyncContextService, arguments: ListArguments, count: int
+) -> tuple[Answer, list[ContextFacts]]:
+    page = await service.call(ListContexts(count, arguments.next_token))
     rows = [context_facts(context) for context in page.contexts]
     total = f" of {page.total_count}" if page.total_count is not None else ""
     lines = [f"{len(rows)}{total} contexts, newest first:", *map(context_line, rows)]
@@ -65,7 +78,7 @@ async def list_contexts(service: AsyncContextService, arguments: ListArguments) 
         size = "" if arguments.max_results == _DEFAULT_RESULTS else f"max_results={arguments.max_results}, "
         lines.append(f"More: context_list({size}next_token={page.next_token!r})")
     facts = ListFacts(contexts=rows, total_count=page.total_count, next_token=page.next_token)
-    return Answer("\n".join(lines), facts)
+    return Answer("\n".join(lines), facts), rows
 
 
 async def get_context(service: AsyncContextService, arguments: ContextArguments) -> Answer:
@@ -77,7 +90,7 @@ async def create_context(service: AsyncContextService, arguments: CreateArgument
     found = await service.call(GetContext(name=arguments.name, create=True))
     facts = CreatedFacts(**context_facts(found.context).model_dump(), created=found.created)
     how = {True: "Created", False: "Existed already:", None: "Ready:"}[found.created]
-    return Answer(f"{how} {context_line(facts)}", facts)
+    return Answer(f"{how} {context_line(facts)}", facts, is_unchanged=found.created is False)
 
 
 async def update_context(service: AsyncContextService, arguments: UpdateArguments) -> Answer:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shlex
+from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.clock import to_iso
+from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.models import FilePage, PresignedUrl
+from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import ContextId, DoneFacts, FileFacts, FilePath, context_id_of, file_facts
@@ -50,21 +56,39 @@ class UrlFacts(Facts):
 
 async def list_files(service: AsyncContextService, arguments: ListArguments) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
-    by_page = arguments.page_number > 1
-    page = await service.list_page(
-        ListFiles(
-            context_id,
-            arguments.parent_folder_path,
-            page_number=arguments.page_number,
-            page_size=arguments.page_size,
-            max_results=None if by_page and not arguments.next_token else arguments.page_size,
-            next_token=arguments.next_token,
-        )
+    by_number = arguments.page_number > 1 and arguments.next_token is None
+    operation = ListFiles(
+        context_id,
+        arguments.parent_folder_path,
+        page_number=arguments.page_number,
+        page_size=arguments.page_size,
+        max_results=None if by_number else arguments.page_size,
+        next_token=arguments.next_token,
     )
-    rows = [file_facts(entry) for entry in page.entries]
-    folder = arguments.parent_folder_path or "/"
-    facts = ListFacts(folder=folder, files=rows, total_count=page.total_count, next_token=page.next_token)
-    return Answer(_list_text(arguments, rows, page), facts)
+    seen = math.inf
+    while True:
+        page = await service.list_page(operation)
+        rows = [file_facts(entry) for entry in page.entries]
+        folder = arguments.parent_folder_path
+        facts = ListFacts(folder=folder, files=rows, total_count=page.total_count, next_token=page.next_token)
+        answer = Answer(_list_text(arguments, rows, page), facts)
+        if fits(answer):
+            return answer
+        # Asked again, the token goes on right behind the last row shown.
+        count = fitting_count([_row_text(row) for row in rows], rows)
+        if len(rows) >= seen:
+            raise InvalidArgument(f"this page is too long to show; list again from the start with page_size={count}")
+        seen = len(rows)
+        operation = _narrowed(operation, count)
+
+
+def _narrowed(operation: ListFiles, count: int) -> ListFiles:
+    """Return the listing that begins at the same row and has at most `count` of them."""
+    if operation.max_results is not None:
+        return replace(operation, max_results=count)
+    offset = (operation.page_number - 1) * operation.page_size
+    size = next(size for size in range(count, 0, -1) if offset % size == 0)
+    return replace(operation, page_number=offset // size + 1, page_size=size)
 
 
 async def upload_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
@@ -73,7 +97,7 @@ async def upload_url(service: AsyncContextService, arguments: FileArguments) -> 
     name = arguments.file_path.rpartition("/")[2]
     # -g: curl would read braces in the file's name as a pattern.
     facts = _url_facts(url, f"curl -fsSg -T {shlex.quote('./' + name)}")
-    return Answer(f"Send the file's bytes by {url.method} until {facts.expires_at}:\n{facts.curl}", facts)
+    return Answer(f"Send the file's bytes by {_how(facts)}:\n{facts.curl}", facts)
 
 
 async def download_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
@@ -81,7 +105,7 @@ async def download_url(service: AsyncContextService, arguments: FileArguments) -
     url = await service.call(GetFileDownloadUrl(context_id, arguments.file_path))
     name = arguments.file_path.rpartition("/")[2]
     facts = _url_facts(url, f"curl -fsSg -o {shlex.quote('./' + name)}")
-    return Answer(f"Fetch the file's bytes by {url.method} until {facts.expires_at}:\n{facts.curl}", facts)
+    return Answer(f"Fetch the file's bytes by {_how(facts)}:\n{facts.curl}", facts)
 
 
 async def delete_file(service: AsyncContextService, arguments: FileArguments) -> Answer:
@@ -91,12 +115,12 @@ async def delete_file(service: AsyncContextService, arguments: FileArguments) ->
 
 
 def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) -> str:
-    folder = arguments.parent_folder_path or "/"
+    folder = arguments.parent_folder_path
     if not rows:
         return f"{folder} holds nothing on this page ({page.total_count or 0} in all)."
     total = f" of {page.total_count}" if page.total_count is not None else ""
     lines = [f"{len(rows)}{total} in {folder}:"]
-    lines += [f"{row.name}/" if row.kind == "FOLDER" else f"{row.name}  {row.size_bytes} bytes" for row in rows]
+    lines += [_row_text(row) for row in rows]
     if page.next_token:
         same = f"context_id={arguments.context_id!r}, parent_folder_path={folder!r}"
         if arguments.page_size != _DEFAULT_PAGE_SIZE:
@@ -105,16 +129,43 @@ def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) 
     return "\n".join(lines)
 
 
+def _row_text(row: FileFacts) -> str:
+    return f"{row.name}/" if row.kind == "FOLDER" else f"{row.name}  {row.size_bytes} bytes"
+
+
 def _url_facts(url: PresignedUrl, command: str) -> UrlFacts:
-    expires_at = None if url.expires_at is None else to_iso(datetime.fromtimestamp(url.expires_at, UTC))
-    flags = "".join(f" -H {shlex.quote(f'{name}: {value}')}" for name, value in url.headers.items())
+    # This machine's own address is behind no proxy, and curl would ask the one of the environment.
+    flags = " --noproxy '*'" if _is_loopback(url.url) else ""
+    flags += "".join(f" -H {shlex.quote(f'{name}: {value}')}" for name, value in url.headers.items())
     return UrlFacts(
         url=url.url,
         method=url.method,
         headers=url.headers,
-        expires_at=expires_at,
+        expires_at=_expiry(url),
         curl=f"{command}{flags} {shlex.quote(url.url)}",
     )
+
+
+def _how(facts: UrlFacts) -> str:
+    return facts.method + (f" until {facts.expires_at}" if facts.expires_at else "")
+
+
+def _expiry(url: PresignedUrl) -> str | None:
+    """Return the time as text; a foreign backend may tell milliseconds, or nothing that is a time at all."""
+    if url.expires_at is None:
+        return None
+    try:
+        return to_iso(datetime.fromtimestamp(url.expires_at, UTC))
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _is_loopback(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 LIST = Tool(

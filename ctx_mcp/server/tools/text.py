@@ -7,12 +7,11 @@ from pydantic import Field
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import InvalidArgument, NotText, VersionConflict
 from ctx_mcp.domain.models import FileEntry
+from ctx_mcp.server.bounds import MAX_TEXT_BYTES
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import ContextId, FileFacts, FilePath, context_id_of, file_facts
 
-_MAX_ANSWER_BYTES = 24_000
-"""About 8,000 tokens: three bytes of UTF-8 to a token, in Latin and in Chinese script alike."""
 _PIECE_BYTES = 256 * 1024
 _MAX_SCANNED_BYTES = 64 * 1024 * 1024
 
@@ -47,6 +46,8 @@ class _Window:
         self._to_skip = start_line - 1
         self._wanted = line_count
         self._skipped_bytes = 0
+        self._fed_bytes = 0
+        self._clipped_line_end = 0
         self._line_feeds = 0
         self.content = b""
         self.clipped = False
@@ -57,7 +58,9 @@ class _Window:
 
     @property
     def seen_bytes(self) -> int:
-        """How far into the file the answer reaches."""
+        """How far into the file the answer reaches; behind a clipped line, how much of it is known to be that line."""
+        if self.clipped:
+            return self._clipped_line_end
         return self._skipped_bytes + len(self.content)
 
     @property
@@ -67,6 +70,7 @@ class _Window:
     def feed(self, piece: bytes) -> bool:
         """Take the next piece; tell whether the answer is full."""
         start = 0
+        before, self._fed_bytes = self._fed_bytes, self._fed_bytes + len(piece)
         while self._to_skip:
             found = piece.find(b"\n", start)
             if found < 0:
@@ -76,11 +80,12 @@ class _Window:
             self._to_skip -= 1
         self._skipped_bytes += start
         end, is_full = self._end_of_wanted(piece, start)
-        self.content += piece[start : min(end, start + _MAX_ANSWER_BYTES + 1)]
-        if len(self.content) > _MAX_ANSWER_BYTES:
-            whole_lines = self.content.rfind(b"\n", 0, _MAX_ANSWER_BYTES) + 1
+        self.content += piece[start : min(end, start + MAX_TEXT_BYTES + 1)]
+        if len(self.content) > MAX_TEXT_BYTES:
+            whole_lines = self.content.rfind(b"\n", 0, MAX_TEXT_BYTES) + 1
             self.clipped = not whole_lines
-            self.content = self.content[:whole_lines] if whole_lines else _cut(self.content, _MAX_ANSWER_BYTES)
+            self._clipped_line_end = before + (piece.find(b"\n", start) + 1 or len(piece))
+            self.content = self.content[:whole_lines] if whole_lines else _cut(self.content, MAX_TEXT_BYTES)
             return True
         return is_full
 
@@ -177,7 +182,8 @@ def _read_text(facts: ReadFacts) -> str:
     text = f"{facts.path}: lines {facts.start_line}-{last} ({facts.size_bytes} bytes in all{etag})."
     if facts.clipped_line:
         text += " The last line is cut off here; file_download_url has it whole."
-        text += f" Lines after it, if any: file_read with start_line={facts.next_start_line}."
+        if facts.next_start_line:
+            text += f" Lines after it, if any: file_read with start_line={facts.next_start_line}."
     elif facts.next_start_line:
         text += f" More: file_read with start_line={facts.next_start_line}."
     return text

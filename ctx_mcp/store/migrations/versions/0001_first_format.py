@@ -115,6 +115,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_tasks_context_id", "tasks", ["context_id", "kind", "created_at"], unique=False)
     op.create_index(
+        "ix_tasks_finished_at", "tasks", ["finished_at"], unique=False, sqlite_where=sa.text("finished_at IS NOT NULL")
+    )
+    op.create_index(
         "ix_tasks_lease_until",
         "tasks",
         ["lease_until"],
@@ -123,12 +126,20 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('working', 'input_required')"),
     )
     op.create_index(
-        "uq_tasks_active_context_kind",
+        "uq_tasks_active_clear",
         "tasks",
-        ["context_id", "kind"],
+        ["context_id"],
         unique=True,
-        sqlite_where=sa.text("state IN ('working', 'input_required')"),
-        postgresql_where=sa.text("state IN ('working', 'input_required')"),
+        sqlite_where=sa.text("kind = 'clear' AND state IN ('working', 'input_required')"),
+        postgresql_where=sa.text("kind = 'clear' AND state IN ('working', 'input_required')"),
+    )
+    op.create_index(
+        "uq_tasks_active_sweep",
+        "tasks",
+        ["kind"],
+        unique=True,
+        sqlite_where=sa.text("kind = 'sweep' AND state IN ('working', 'input_required')"),
+        postgresql_where=sa.text("kind = 'sweep' AND state IN ('working', 'input_required')"),
     )
     op.create_table(
         "versions",

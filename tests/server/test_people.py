@@ -1,0 +1,153 @@
+"""The commands for people and shell scripts: what they print, where they write, and what a broken pipe does to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctx_mcp.cli.local_files import local_name
+from ctx_mcp.domain.errors import InvalidArgument
+from tests.server.processes import CTX_MCP, WAIT_S, environment, run_to_end
+
+READER_LEFT = 141
+FULL = Path("/dev/full")
+BIG = bytes(range(256)) * 8192
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return folder
+
+
+async def done(*arguments: str, cwd: Path | None = None, **settings: str | Path) -> str:
+    """Run a command that must succeed in silence, and return what it prints."""
+    code, out, err = await run_to_end(*arguments, cwd=cwd, **settings)
+    assert (code, err) == (0, "")
+    return out
+
+
+async def stored(data_dir: Path, content: bytes = b"content", path: str = "/file") -> str:
+    """Return the id of a fresh context that holds one file."""
+    out = await done("contexts", "create", "notes", CTX_MCP_DATA_DIR=data_dir)
+    local = data_dir.with_name("to be stored")
+    local.write_bytes(content)
+    await done("put", "notes", str(local), path, CTX_MCP_DATA_DIR=data_dir)
+    return out.split("\t")[0]
+
+
+async def printing_to(stdout: int, *arguments: str, data_dir: Path, unbuffered: str = "") -> tuple[int | None, str]:
+    """Run a command with that standard output, and return its exit code and what it says of it."""
+    process = await asyncio.create_subprocess_exec(
+        CTX_MCP,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        env=environment(CTX_MCP_DATA_DIR=data_dir, PYTHONUNBUFFERED=unbuffered),
+    )
+    _, err = await asyncio.wait_for(process.communicate(), WAIT_S)
+    return process.returncode, err.decode()
+
+
+def outputs() -> list[Any]:
+    commands = (["cat", "notes", "/file"], ["ls", "notes"], ["contexts"], ["--help"], ["--version"])
+    return [pytest.param(command, id=command[0]) for command in commands]
+
+
+@pytest.mark.parametrize("command", outputs())
+async def test_a_reader_that_leaves_ends_a_command_in_silence(data_dir: Path, command: list[str]) -> None:
+    await stored(data_dir, BIG)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        assert await printing_to(write_end, *command, data_dir=data_dir) == (READER_LEFT, "")
+    finally:
+        os.close(write_end)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", outputs())
+async def test_an_output_that_takes_no_more_is_told_in_one_line(
+    data_dir: Path, command: list[str], unbuffered: str
+) -> None:
+    await stored(data_dir, BIG)
+    full = os.open(FULL, os.O_WRONLY)
+    try:
+        code, err = await printing_to(full, *command, data_dir=data_dir, unbuffered=unbuffered)
+    finally:
+        os.close(full)
+    assert code == 1
+    assert err == "ctx-mcp: cannot write to standard output: No space left on device [Output.Failed]\n"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+async def test_output_is_utf8_whatever_the_locale(data_dir: Path, encoding: str) -> None:
+    settings: dict[str, Any] = {"CTX_MCP_DATA_DIR": data_dir, "PYTHONIOENCODING": encoding}
+    out = await done("contexts", "create", "grüße 😀", **settings)
+    assert out.split("\t")[1] == "grüße 😀\n"
+    assert "grüße 😀" in await done("contexts", **settings)
+    code, _, err = await run_to_end("contexts", "delete", "missing 😀", **settings)
+    assert code == 1
+    assert "missing 😀" in err
+
+
+async def test_flags_may_stand_behind_an_action(data_dir: Path) -> None:
+    await done("contexts", "create", "one", "--data-dir", str(data_dir))
+    await done("contexts", "rename", "one", "two", "--data-dir", str(data_dir))
+    assert (await done("contexts", "--data-dir", str(data_dir))).endswith("\ttwo\n")
+    await done("contexts", "--data-dir", "elsewhere", "delete", "two", "--data-dir", str(data_dir))
+    assert await done("contexts", "--data-dir", str(data_dir)) == ""
+
+
+async def test_get_leaves_every_other_file_alone(data_dir: Path, here: Path) -> None:
+    await stored(data_dir)
+    (here / "file.part").write_text("mine")
+    (here / "file").write_text("older")
+    await done("get", "notes", "/file", cwd=here, CTX_MCP_DATA_DIR=data_dir)
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == {"file.part": b"mine", "file": b"content"}
+
+
+async def test_a_get_that_fails_leaves_the_target_as_it_was(data_dir: Path, here: Path) -> None:
+    await stored(data_dir)
+    (here / "file").write_text("older")
+    (here / "file.part").write_text("mine")
+    for arguments in (("/missing", "file"), ("/file", "missing/file"), ("/file", "/dev/null")):
+        code, out, err = await run_to_end("get", "notes", *arguments, cwd=here, CTX_MCP_DATA_DIR=data_dir)
+        assert (code, out) == (1, "")
+        assert err.count("\n") == 1
+    assert {path.name: path.read_text() for path in here.iterdir()} == {"file.part": "mine", "file": "older"}
+    assert Path("/dev/null").is_char_device()
+
+
+async def test_a_name_of_the_greatest_length_is_fetched(data_dir: Path, here: Path) -> None:
+    await stored(data_dir, path="/" + "n" * 255)
+    await done("get", "notes", "/" + "n" * 255, cwd=here, CTX_MCP_DATA_DIR=data_dir)
+    assert [path.name for path in here.iterdir()] == ["n" * 255]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\\b", "..\\b", "C:b", "a:stream", "nul", "NUL.txt", "com1", "LPT9 .x", "a.", "a ", "a?", 'a"b', "<a>", "a|b"],
+)
+def test_a_name_that_leads_elsewhere_on_windows_needs_a_target(name: str) -> None:
+    with pytest.raises(InvalidArgument, match="say where to"):
+        local_name(f"/folder/{name}", on_windows=True)
+    assert local_name(f"/folder/{name}", on_windows=False) == name
+
+
+@pytest.mark.parametrize("name", ["plain.txt", "grüße 😀", ".hidden", "console", "nulls.txt", "com", "com10", "a b.c"])
+def test_a_plain_name_is_taken_on_windows_too(name: str) -> None:
+    assert local_name(f"/folder/{name}", on_windows=True) == name
+
+
+@pytest.mark.parametrize("path", ["", "/", "/..", "/a/."])
+def test_what_is_no_name_needs_a_target_everywhere(path: str) -> None:
+    with pytest.raises(InvalidArgument):
+        local_name(path, on_windows=False)
