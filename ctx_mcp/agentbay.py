@@ -7,8 +7,6 @@ folder. Results and errors are the same classes.
 from __future__ import annotations
 
 import os
-from types import TracebackType
-from typing import Self
 
 from ctx_mcp.client.calls import ContextCalls
 from ctx_mcp.client.results import (
@@ -113,8 +111,8 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
         super().__init__(AsyncContextService, backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
 
 
-class Client(ConnectedSyncClient[ContextService]):
-    """`ctx_mcp.Client` with AgentBay's signatures; same arguments, same errors."""
+class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
+    """The sync twin of `AsyncClient`, with the same arguments."""
 
     def __init__(
         self,
@@ -123,14 +121,4 @@ class Client(ConnectedSyncClient[ContextService]):
         api_key: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__()
-        self._client = AsyncClient(backend, endpoint, api_key, data_dir)
-
-    def __enter__(self) -> Self:
-        self._open(self._client, ContextService)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(kind, error, trace)
+        super().__init__(AsyncClient(backend, endpoint, api_key, data_dir), ContextService)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.client.calls import ContextCalls
@@ -79,10 +79,16 @@ class ConnectedClient(Generic[AsyncServiceT]):
         await self._transport.__aexit__(kind, error, trace)
 
 
-class ConnectedSyncClient(Generic[SyncServiceT]):
-    """A sync client with one flavour of the context service. Use it as a context manager."""
+class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
+    """The sync twin of an async client, in one flavour. Use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        client: ConnectedClient[AsyncServiceT],
+        flavour: Callable[[AsyncServiceT, BlockingPortal], SyncServiceT],
+    ) -> None:
+        self._client = client
+        self._flavour = flavour
         self._stack = ExitStack()
         self._opened: SyncServiceT | None = None
 
@@ -97,22 +103,18 @@ class ConnectedSyncClient(Generic[SyncServiceT]):
             raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
         return self._opened
 
-    def _open(
-        self,
-        client: AbstractAsyncContextManager[ConnectedClient[AsyncServiceT]],
-        flavour: Callable[..., SyncServiceT],
-    ) -> None:
+    def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio"))
-            opened: AbstractContextManager[ConnectedClient[AsyncServiceT]] = portal.wrap_async_context_manager(client)
-            service = stack.enter_context(opened).context
-            self._opened = flavour(service, portal)
+            stack.enter_context(portal.wrap_async_context_manager(self._client))
+            self._opened = self._flavour(self._client.context, portal)
             self._stack = stack.pop_all()
+        return self
 
-    def _close(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close everything the client holds; told of an interruption, without waiting for calls that still run."""
+        """Close everything; told of an interruption, without waiting for calls that still run."""
         self._opened = None
         stack, self._stack = self._stack, ExitStack()
         stack.__exit__(kind, error, trace)
@@ -141,7 +143,7 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
         super().__init__(AsyncContextService, backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
 
 
-class Client(ConnectedSyncClient[ContextService]):
+class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
     """The sync twin of `AsyncClient`, with the same arguments."""
 
     def __init__(
@@ -151,14 +153,4 @@ class Client(ConnectedSyncClient[ContextService]):
         api_key: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        super().__init__()
-        self._client = AsyncClient(backend, endpoint, api_key, data_dir)
-
-    def __enter__(self) -> Self:
-        self._open(self._client, ContextService)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close(kind, error, trace)
+        super().__init__(AsyncClient(backend, endpoint, api_key, data_dir), ContextService)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import anyio
 import httpx
 import pytest
 
-from ctx_mcp import AsyncClient
+from ctx_mcp import AsyncClient, Client
 from ctx_mcp.domain.errors import ClientNotOpen
 from tests.service.workbench import Workbench
 
@@ -139,3 +142,19 @@ async def test_a_client_left_by_cancellation_serves_and_stores_nothing_more(tmp_
             await http.get(url)
     async with AsyncClient(data_dir=tmp_path) as client:
         assert (await client.context.list_files(made)).entries == []
+
+
+def test_an_interrupted_client_does_not_wait_for_calls_that_still_run() -> None:
+    """The other side never answers; without the word of the interruption the client would wait out its timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:
+        client = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", api_key="k")
+        client.__enter__()
+        call = pool.submit(client.context.list)
+        connection, _ = silent.accept()
+        with connection:
+            started = time.monotonic()
+            client.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+            elapsed_s = time.monotonic() - started
+            assert isinstance(call.exception(timeout=20), CancelledError)
+    # Its timeout is 60 s.
+    assert elapsed_s < 30
