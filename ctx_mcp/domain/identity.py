@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-import uuid
 
 _ID_CHARS = 17
 
@@ -34,5 +33,7 @@ def new_object_key() -> str:
 
 
 def new_request_id() -> str:
-    """Return an upper-case UUID, the shape the clouds use. Source: agbcloud-sdk 0.12.0."""
-    return str(uuid.uuid4()).upper()
+    """Return an upper-case random UUID (RFC 9562, version 4), the shape the clouds use. Source: agbcloud-sdk 0.12.0."""
+    text = secrets.token_hex(16).upper()
+    variant = "89AB"[int(text[16], 16) & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"

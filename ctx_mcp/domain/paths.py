@@ -18,6 +18,8 @@ def looks_like_context_id(text: str) -> bool:
 
 
 def _forbidden_character(text: str) -> str | None:
+    if text.isprintable():
+        return None
     for character in text:
         category = unicodedata.category(character)
         if category in ("Cc", "Cs"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import mcp_types
 from mcp.server.caching import CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.lowlevel import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
@@ -65,7 +65,6 @@ class ContextServer(Server[dict[str, Any]]):
                 "server/discover": CacheHint(ttl_ms=3_600_000, scope="public"),
             },
             on_list_tools=self._list_tools,
-            on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
@@ -76,6 +75,7 @@ class ContextServer(Server[dict[str, Any]]):
             on_get_prompt=self._get_prompt,
             on_completion=self._complete,
         )
+        self.add_request_handler("tools/call", mcp_types.CallToolRequestParams, self._call_tool)
         self.add_request_handler("server/discover", mcp_types.RequestParams, self._discover)
         self.add_notification_handler("notifications/initialized", mcp_types.NotificationParams, self._greet)
         # The SDK's tracing costs a tenth of a call and goes nowhere: no exporter is ever configured here.
@@ -114,7 +114,7 @@ class ContextServer(Server[dict[str, Any]]):
         _refuse_cursor(params)
         return mcp_types.ListToolsResult(tools=self._definitions)
 
-    async def _call_tool(self, _: Request, params: mcp_types.CallToolRequestParams) -> mcp_types.CallToolResult:
+    async def _call_tool(self, _: Request, params: mcp_types.CallToolRequestParams) -> HandlerResult:
         tool = self._tools.get(params.name)
         if tool is None:
             raise MCPError(mcp_types.INVALID_PARAMS, f"there is no tool {params.name[:100]!r}; tools/list names them")
@@ -177,9 +177,10 @@ def _refuse_cursor(params: mcp_types.PaginatedRequestParams | None) -> None:
         raise MCPError(mcp_types.INVALID_PARAMS, "this list has one page; call it without a cursor")
 
 
-def _result(answer: Answer) -> mcp_types.CallToolResult:
-    content: list[mcp_types.ContentBlock] = [mcp_types.TextContent(type="text", text=answer.text)]
+def _result(answer: Answer) -> dict[str, Any]:
+    """Spell an answer as it goes out: the SDK checks it in any case, and models would only be taken apart again."""
+    content = [{"type": "text", "text": answer.text}]
     if answer.payload is not None:
-        content.append(mcp_types.TextContent(type="text", text=answer.payload))
+        content.append({"type": "text", "text": answer.payload})
     structured = answer.facts.model_dump(mode="json", exclude_none=True)
-    return mcp_types.CallToolResult(content=content, structured_content=structured)
+    return {"resultType": "complete", "content": content, "structuredContent": structured, "isError": False}

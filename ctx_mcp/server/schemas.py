@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self, cast
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Schema = dict[str, Any]
 _WHOLE_NUMBERS: tuple[Any, ...] = (int, int | None)
@@ -27,27 +28,28 @@ class Arguments(BaseModel):
         Raises:
             ValidationError: they do not fit.
         """
-        return cls.model_validate(
-            {
-                name: value
-                for name, value in (given or {}).items()
-                if value is not None and not (value == "" and cls._is_optional(name))
-            }
-        )
+        kept = {
+            name: value
+            for name, value in (given or {}).items()
+            if value is not None and not (value == "" and cls._is_optional(name))
+        }
+        for name, value in kept.items():
+            if isinstance(value, bool) and cls._is_number(name):
+                # Pydantic takes true for 1. A number written as a text stays welcome: models send those.
+                kind = PydanticCustomError("int_type", "Input should be a valid integer, not true or false")
+                details = InitErrorDetails(type=kind, loc=(name,), input=value)
+                raise ValidationError.from_exception_data(cls.__name__, [details])
+        return cls.model_validate(kept)
 
     @classmethod
     def _is_optional(cls, name: str) -> bool:
         field = cls.model_fields.get(name)
         return field is not None and not field.is_required()
 
-    @field_validator("*", mode="before")
     @classmethod
-    def _refuse_truth_as_number(cls, value: object, info: ValidationInfo) -> object:
-        # Pydantic takes true for 1. A number written as a text stays welcome: models send those.
-        field = cls.model_fields.get(info.field_name or "")
-        if isinstance(value, bool) and field is not None and field.annotation in _WHOLE_NUMBERS:
-            raise ValueError("Input should be a valid integer, not true or false")
-        return value
+    def _is_number(cls, name: str) -> bool:
+        field = cls.model_fields.get(name)
+        return field is not None and field.annotation in _WHOLE_NUMBERS
 
 
 class Facts(BaseModel):

@@ -145,6 +145,8 @@ class FileRules:
             length = min(length, operation.length)
         start = min(operation.offset, opened.entry.size_bytes)
         end = min(start + length, opened.entry.size_bytes)
+        if opened.content.inline is not None:
+            return FileContent(opened.entry, opened.content.inline[start:end], start)
         content = bytearray()
         async for chunk in self.stream(opened, start, end):
             content += chunk

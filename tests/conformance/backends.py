@@ -38,11 +38,6 @@ class Backend:
     def is_sdk(self) -> bool:
         return self.name == "agb-sdk"
 
-    @property
-    def has_file_tokens(self) -> bool:
-        """Its tokens hold a place in the folder; else they are page numbers in disguise."""
-        return self.name not in ("http-agb", "agb-sdk")
-
 
 async def open_backend(name: str, hold: Lifetimes, data_dir: Path) -> Backend:
     if name == "embedded":

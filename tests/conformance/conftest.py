@@ -26,3 +26,9 @@ async def http_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path
 async def own_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
     """Only our own clients: what the SDK does not promise."""
     return await open_backend(request.param, hold, tmp_path / "data")
+
+
+@pytest_asyncio.fixture(params=[name for name in BACKENDS if name not in ("agb-sdk", "http-agb")])
+async def native_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
+    """Only those whose files and tokens are the service's own; on the others they are composed."""
+    return await open_backend(request.param, hold, tmp_path / "data")

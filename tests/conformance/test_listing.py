@@ -143,20 +143,16 @@ async def test_a_token_of_another_listing_is_a_failure(own_backend: Backend) -> 
     assert (result.success, result.error_code) == (False, "Token.Invalid")
 
 
-async def test_a_token_belongs_to_its_folder(own_backend: Backend) -> None:
-    if not own_backend.has_file_tokens:
-        pytest.skip("tokens of this backend are page numbers")
-    made = await new_context(own_backend.context)
-    await _fill(own_backend.context, made.id, ["/a/1", "/a/2", "/b/1", "/b/2"])
-    page = await own_backend.context.list_files(made.id, "/a", max_results=1)
-    result = await own_backend.context.list_files(made.id, "/b", next_token=page.next_token)
+async def test_a_token_belongs_to_its_folder(native_backend: Backend) -> None:
+    made = await new_context(native_backend.context)
+    await _fill(native_backend.context, made.id, ["/a/1", "/a/2", "/b/1", "/b/2"])
+    page = await native_backend.context.list_files(made.id, "/a", max_results=1)
+    result = await native_backend.context.list_files(made.id, "/b", next_token=page.next_token)
     assert result.error_code == "Token.Invalid"
 
 
-async def test_paging_by_token_under_inserts_and_deletes_loses_and_repeats_no_row(own_backend: Backend) -> None:
-    context = own_backend.context
-    if not own_backend.has_file_tokens:
-        pytest.skip("tokens of this backend are page numbers, which shift")
+async def test_paging_by_token_under_inserts_and_deletes_loses_and_repeats_no_row(native_backend: Backend) -> None:
+    context = native_backend.context
     made = await new_context(context)
     stay = [f"/s{number:02}" for number in range(20)]
     await _fill(context, made.id, stay)
