@@ -155,6 +155,8 @@ def test_an_interrupted_client_does_not_wait_for_calls_that_still_run() -> None:
             started = time.monotonic()
             client.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
             elapsed_s = time.monotonic() - started
-            assert isinstance(call.exception(timeout=20), CancelledError)
+            # Whichever ends first, the connection under the call or the call itself.
+            with suppress(CancelledError):
+                assert not call.result(timeout=20).success
     # Its timeout is 60 s.
     assert elapsed_s < 30
