@@ -1,7 +1,7 @@
 """Where store methods run. They are synchronous, so that a cancelled caller cannot cut a transaction in half.
 
 Writes take turns in one worker thread, as the database would make them do anyway; reads run beside them. A
-bounded point read (tens of microseconds) may run on the loop, where a hop would cost five times the read itself
+bounded point read (tens of microseconds) may run on the loop, where a hop would cost several times the read itself
 (measured: docs/adr/0002).
 """
 

@@ -41,7 +41,7 @@ class UseNotes:
         self._news.set()
 
     async def run(self) -> None:
-        """Write what was noted, until cancelled. A write that fails is let go: the next use is noted again."""
+        """Write what was noted, until cancelled. A write that fails is let go: a use a minute later is noted again."""
         while True:
             await self._news.wait()
             self._news = anyio.Event()
