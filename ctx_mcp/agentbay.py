@@ -1,49 +1,149 @@
 """The client as the AgentBay document has it, for programs that come from `wuying-agentbay-sdk`.
 
-It differs from `ctx_mcp.agb` in two signatures: `get` has `context_id` third and no region, `list_files` demands the
-folder. Results and errors are the same classes.
+It differs from `ctx_mcp.agb` in a few signatures: `get` has `context_id` third and no region, `list_files` demands
+the folder, `CreateSessionParams` has `idle_release_timeout` third, the client's `list` has two filters more, and the
+list of a `SyncPolicy` is one row that means everything. Sessions, results and errors are the same classes; `sync` has
+the `callback` of AGB, so give what stands behind `mode` by name.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
+from ctx_mcp.client import sessions
 from ctx_mcp.client.calls import ContextCalls
+from ctx_mcp.client.context_manager import AsyncContextManager
 from ctx_mcp.client.results import (
     ApiResponse,
     ClearContextResult,
     Context,
+    ContextBinding,
+    ContextBindingsResult,
+    ContextBindResult,
     ContextFileEntry,
     ContextFileListResult,
+    ContextInfoResult,
     ContextListParams,
     ContextListResult,
     ContextResult,
+    ContextStatusData,
+    ContextSyncResult,
+    DeleteResult,
     FileUrlResult,
     OperationResult,
+    SessionListResult,
+    SessionResult,
+    SessionStatusResult,
+    failed,
 )
+from ctx_mcp.client.sessions import AsyncSession
 from ctx_mcp.client.sync_service import SyncCalls
+from ctx_mcp.client.sync_sessions import ContextManager, Session
 from ctx_mcp.connect import ConnectedClient, ConnectedSyncClient
-from ctx_mcp.domain.errors import AgentBayError, ClearanceTimeoutError
+from ctx_mcp.domain import policies
+from ctx_mcp.domain.errors import AgentBayError, ClearanceTimeoutError, InvalidArgument, UnsupportedOperation
+from ctx_mcp.domain.policies import (
+    BWList,
+    ContextSync,
+    DeletePolicy,
+    DownloadPolicy,
+    DownloadStrategy,
+    ExtractPolicy,
+    Lifecycle,
+    MappingPolicy,
+    RecyclePolicy,
+    UploadMode,
+    UploadPolicy,
+    UploadStrategy,
+    WhiteList,
+)
 from ctx_mcp.wire.operations import ListFiles
 
 __all__ = [
     "AgentBayError",
     "ApiResponse",
     "AsyncClient",
+    "AsyncContextManager",
     "AsyncContextService",
+    "AsyncSession",
+    "BWList",
     "ClearContextResult",
     "ClearanceTimeoutError",
     "Client",
     "Context",
+    "ContextBindResult",
+    "ContextBinding",
+    "ContextBindingsResult",
     "ContextFileEntry",
     "ContextFileListResult",
+    "ContextInfoResult",
     "ContextListParams",
     "ContextListResult",
+    "ContextManager",
     "ContextResult",
     "ContextService",
+    "ContextStatusData",
+    "ContextSync",
+    "ContextSyncResult",
+    "CreateSessionParams",
+    "DeletePolicy",
+    "DeleteResult",
+    "DownloadPolicy",
+    "DownloadStrategy",
+    "ExtractPolicy",
     "FileUrlResult",
+    "Lifecycle",
+    "MappingPolicy",
     "OperationResult",
+    "RecyclePolicy",
+    "Session",
+    "SessionListResult",
+    "SessionResult",
+    "SessionStatusResult",
+    "SyncPolicy",
+    "UploadMode",
+    "UploadPolicy",
+    "UploadStrategy",
+    "WhiteList",
 ]
+
+_STATUSES = ("RUNNING", "PAUSING", "PAUSED", "RESUMING", "DELETING", "DELETED")
+
+
+class SyncPolicy(policies.SyncPolicy):
+    """`ctx_mcp.SyncPolicy`, whose list, when left out, has AgentBay's row: the path `""`, which means everything."""
+
+    def __init__(
+        self,
+        upload_policy: UploadPolicy | None = None,
+        download_policy: DownloadPolicy | None = None,
+        delete_policy: DeletePolicy | None = None,
+        extract_policy: ExtractPolicy | None = None,
+        recycle_policy: RecyclePolicy | None = None,
+        bw_list: BWList | None = None,
+        mapping_policy: MappingPolicy | None = None,
+    ) -> None:
+        bw_list = bw_list or BWList([WhiteList()])
+        super().__init__(
+            upload_policy, download_policy, delete_policy, extract_policy, recycle_policy, bw_list, mapping_policy
+        )
+
+
+class CreateSessionParams(sessions.CreateSessionParams):
+    """`ctx_mcp.CreateSessionParams` in AgentBay's order; what stands there behind the third goes by name only."""
+
+    def __init__(
+        self,
+        labels: dict[str, str] | None = None,
+        image_id: str | None = None,
+        idle_release_timeout: int | None = None,
+        *,
+        context_syncs: Sequence[ContextSync] | None = None,
+        browser_context: object = None,
+        policy_id: str | None = None,
+    ) -> None:
+        super().__init__(labels, image_id, policy_id, context_syncs, browser_context, idle_release_timeout)
 
 
 class AsyncContextService(ContextCalls):
@@ -110,6 +210,18 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
     ) -> None:
         super().__init__(AsyncContextService, backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
 
+    async def list(
+        self,
+        labels: dict[str, str] | None = None,
+        page: int | None = None,
+        limit: int | None = None,
+        status: str | None = None,
+        image_id: str | None = None,
+    ) -> SessionListResult:
+        """See `AsyncSessions.list`. Only running sessions are listed, and none can be found by its image."""
+        answer = _answer_to_filters(status, image_id)
+        return answer or await super().list(labels, page, limit)
+
 
 class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
     """The sync twin of `AsyncClient`, with the same arguments."""
@@ -122,3 +234,24 @@ class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
         data_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(AsyncClient(backend, endpoint, api_key, data_dir), ContextService)
+
+    def list(
+        self,
+        labels: dict[str, str] | None = None,
+        page: int | None = None,
+        limit: int | None = None,
+        status: str | None = None,
+        image_id: str | None = None,
+    ) -> SessionListResult:
+        """See `AsyncClient.list`."""
+        answer = _answer_to_filters(status, image_id)
+        return answer or super().list(labels, page, limit)
+
+
+def _answer_to_filters(status: str | None, image_id: str | None) -> SessionListResult | None:
+    """Return what can be said without asking; None when the filters leave all running sessions."""
+    if status is not None and status not in _STATUSES:
+        return failed(SessionListResult, InvalidArgument(f"status must be one of {', '.join(_STATUSES)}"))
+    if image_id:
+        return failed(SessionListResult, UnsupportedOperation("sessions cannot be listed by image_id"))
+    return None if status in (None, "RUNNING") else SessionListResult(success=True)

@@ -1,4 +1,7 @@
-"""The way in: `Client` and `AsyncClient`, on whichever backend the settings name."""
+"""The way in: `Client` and `AsyncClient`, on whichever backend the settings name.
+
+A client has the contexts as `context`, and the sessions' own calls (`create`, `get`, `list`, `delete`), as in the SDKs.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,12 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.client.calls import ContextCalls
+from ctx_mcp.client.results import DeleteResult, SessionListResult, SessionResult
+from ctx_mcp.client.sessions import AsyncSession, AsyncSessions, CreateSessionParams
 from ctx_mcp.client.sync_service import ContextService, SyncCalls
+from ctx_mcp.client.sync_sessions import Session, Sessions
 from ctx_mcp.client.transport import Transport
+from ctx_mcp.client.waiting import Background
 from ctx_mcp.domain.errors import ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.embedded import EmbeddedTransport
@@ -60,23 +67,48 @@ class ConnectedClient(Generic[AsyncServiceT]):
     ) -> None:
         self._settings = load_settings(backend=backend, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
         self._transport = open_transport(self._settings)
+        self._background = Background()
         self.context: AsyncServiceT = flavour(self._transport)
         """The contexts and their files."""
+        self.sessions = AsyncSessions(self._transport, self._background)
+        """The sessions; the client's own `create`, `get`, `list` and `delete` are theirs."""
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
-        if isinstance(self._transport, EmbeddedTransport):
-            try:
+        try:
+            if isinstance(self._transport, EmbeddedTransport):
                 await self._transport.open()
-            except BaseException as error:
-                await self._transport.__aexit__(type(error), error, error.__traceback__)
-                raise
+            await self._background.__aenter__()
+        except BaseException as error:
+            await self._transport.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._transport.__aexit__(kind, error, trace)
+        try:
+            await self._background.__aexit__(kind, error, trace)
+        finally:
+            await self._transport.__aexit__(kind, error, trace)
+
+    async def create(self, params: CreateSessionParams | None = None) -> SessionResult[AsyncSession]:
+        """See `AsyncSessions.create`."""
+        return await self.sessions.create(params)
+
+    async def get(self, session_id: str) -> SessionResult[AsyncSession]:
+        """See `AsyncSessions.get`."""
+        return await self.sessions.get(session_id)
+
+    async def list(
+        self, labels: dict[str, str] | None = None, page: int | None = None, limit: int | None = None
+    ) -> SessionListResult:
+        """See `AsyncSessions.list`."""
+        return await self.sessions.list(labels, page, limit)
+
+    async def delete(self, session: AsyncSession, sync_context: bool = False) -> DeleteResult:
+        """See `AsyncSessions.delete`."""
+        return await self.sessions.delete(session, sync_context)
 
 
 class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
@@ -91,6 +123,7 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
         self._flavour = flavour
         self._stack = ExitStack()
         self._opened: SyncServiceT | None = None
+        self._sessions: Sessions | None = None
 
     @property
     def context(self) -> SyncServiceT:
@@ -103,11 +136,41 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
             raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
         return self._opened
 
+    @property
+    def sessions(self) -> Sessions:
+        """The sessions; the client's own `create`, `get`, `list` and `delete` are theirs.
+
+        Raises:
+            ClientNotOpen: it is used outside its `with` block.
+        """
+        if self._sessions is None:
+            raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
+        return self._sessions
+
+    def create(self, params: CreateSessionParams | None = None) -> SessionResult[Session]:
+        """See `AsyncSessions.create`."""
+        return self.sessions.create(params)
+
+    def get(self, session_id: str) -> SessionResult[Session]:
+        """See `AsyncSessions.get`."""
+        return self.sessions.get(session_id)
+
+    def list(
+        self, labels: dict[str, str] | None = None, page: int | None = None, limit: int | None = None
+    ) -> SessionListResult:
+        """See `AsyncSessions.list`."""
+        return self.sessions.list(labels, page, limit)
+
+    def delete(self, session: Session, sync_context: bool = False) -> DeleteResult:
+        """See `AsyncSessions.delete`."""
+        return self.sessions.delete(session, sync_context)
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             portal = stack.enter_context(start_blocking_portal("asyncio"))
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._opened = self._flavour(self._client.context, portal)
+            self._sessions = Sessions(self._client.sessions, portal)
             self._stack = stack.pop_all()
         return self
 
@@ -115,7 +178,7 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close everything; told of an interruption, without waiting for calls that still run."""
-        self._opened = None
+        self._opened = self._sessions = None
         stack, self._stack = self._stack, ExitStack()
         stack.__exit__(kind, error, trace)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -36,12 +37,18 @@ ACCOUNT = "local"
 
 
 class EmbeddedTransport:
-    """A context service in this process, on one data folder. An async context manager; belongs to its event loop."""
+    """A context service in this process, on one data folder. An async context manager; belongs to its event loop.
 
-    capabilities = OWN_CAPABILITIES
+    `allowed_dirs` are the folders of this machine that may be synced, with what is below them; None is all of them.
+    """
 
-    def __init__(self, data_dir: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    capabilities = replace(OWN_CAPABILITIES, local_folders=True)
+
+    def __init__(
+        self, data_dir: Path, *, limits: Limits = DEFAULT_LIMITS, allowed_dirs: tuple[Path, ...] | None = None
+    ) -> None:
         self._data_dir = data_dir
+        self._allowed_dirs = allowed_dirs
         self._limits = limits
         self._caller = Caller(ACCOUNT, actor=f"ctx-mcp on {platform.node()}")
         self._group: TaskGroup | None = None
@@ -102,8 +109,10 @@ class EmbeddedTransport:
         group = self._running_group()
         self._store = await anyio.to_thread.run_sync(_open_store, self._data_dir, self._limits)
         from ctx_mcp.service.local import LocalService
+        from ctx_mcp.service.session_folders import HostFolders
 
-        service = LocalService(self._store, base_url=self._url, limits=self._limits)
+        folders = HostFolders(self._allowed_dirs, data_dir=self._data_dir)
+        service = LocalService(self._store, base_url=self._url, folders=folders, limits=self._limits)
         service.changes.subscribe(lambda _, context_id: self._subscribers.tell(context_id))
         group.start_soon(service.run)
         return service
@@ -136,6 +145,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
     from ctx_mcp.service.http_app import ApiKeys, service_app
     from ctx_mcp.service.listener import Listener
     from ctx_mcp.service.local import LocalService
+    from ctx_mcp.service.session_folders import PrivateFolders
     from ctx_mcp.wire.agb import AgbDialect
     from ctx_mcp.wire.native import NativeDialect
 
@@ -147,7 +157,8 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
         return settings.public_url.rstrip("/") if settings.public_url else listener.base_url if listener else ""
 
     try:
-        service = LocalService(store, base_url=base_url, limits=limits)
+        folders = PrivateFolders(settings.data_dir / "sessions")
+        service = LocalService(store, base_url=base_url, folders=folders, limits=limits)
         app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), NativeDialect()])
         async with _background() as group:
             listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ VARIABLES = (
     "CTX_MCP_ENDPOINT",
     "CTX_MCP_API_KEY",
     "CTX_MCP_DATA_DIR",
+    "CTX_MCP_ALLOWED_DIRS",
     "CTX_MCP_API_KEYS",
     "CTX_MCP_PUBLIC_URL",
     "CTX_MCP_MAX_FILE_BYTES",
@@ -44,6 +45,8 @@ class Settings:
     """Where the cloud's API is, when not at its usual place."""
     api_key: str | None = field(default=None, repr=False)
     data_dir: Path = Path()
+    allowed_dirs: tuple[Path, ...] | None = None
+    """Folders of this machine that may be synced, with all below them. None: nothing was said; empty: none may."""
     api_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     """Keys the service accepts, with the account of each."""
     public_url: str | None = None
@@ -59,12 +62,16 @@ def load_settings(
     endpoint: str | None = None,
     api_key: str | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    allowed_dirs: Sequence[str | os.PathLike[str]] | None = None,
     public_url: str | None = None,
     log_level: str | None = None,
 ) -> Settings:
     """Return the settings; what is given wins over the environment.
 
     A value that a host left as a literal `${...}` counts as not set; `~` and `${HOME}` in paths are expanded.
+
+    Args:
+        allowed_dirs: absolute; an empty sequence allows none.
 
     Raises:
         InvalidArgument: a value no setting can have, with what is allowed.
@@ -81,7 +88,7 @@ def load_settings(
         raise InvalidArgument(
             f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb' and the URL of a context service"
         )
-    _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir)
+    _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir, allowed_dirs=allowed_dirs)
     key = value("CTX_MCP_API_KEY", api_key) or (value("AGB_API_KEY") if chosen == AGB else None)
     if key is not None and not _is_key(key):
         raise InvalidArgument("the API key holds a blank or a character that no key has; copy it again")
@@ -93,6 +100,7 @@ def load_settings(
         endpoint=value("CTX_MCP_ENDPOINT", endpoint) or (value("AGB_ENDPOINT") if chosen == AGB else None),
         api_key=key,
         data_dir=_folder(value("CTX_MCP_DATA_DIR", None if data_dir is None else os.fspath(data_dir)), variables),
+        allowed_dirs=_allowed_dirs(allowed_dirs, value("CTX_MCP_ALLOWED_DIRS"), variables),
         api_keys=_api_keys(value("CTX_MCP_API_KEYS") or ""),
         public_url=value("CTX_MCP_PUBLIC_URL", public_url),
         max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
@@ -100,7 +108,27 @@ def load_settings(
     )
 
 
-def _refuse_unused(backend: str, *, endpoint: str | None, api_key: str | None, data_dir: object) -> None:
+def default_allowed_dirs(home: Path | None = None) -> tuple[Path, ...]:
+    """Return what a server that one host started may sync when nothing was said: the working directory.
+
+    Nothing where that is the root of a file system, the home folder, or a folder above it: some hosts start every
+    server there, and nobody means to hand over a whole home.
+
+    Args:
+        home: the user's, found out when not given.
+    """
+    try:
+        folder = Path.cwd()
+        home = (home or Path.home()).resolve()
+    except (OSError, RuntimeError):
+        return ()
+    is_too_wide = folder == Path(folder.anchor) or home.is_relative_to(folder)
+    return () if is_too_wide else (folder,)
+
+
+def _refuse_unused(
+    backend: str, *, endpoint: str | None, api_key: str | None, data_dir: object, allowed_dirs: object
+) -> None:
     """Refuse what was given on purpose and would be ignored: most likely the backend was forgotten."""
     if backend == EMBEDDED and (endpoint or api_key):
         raise InvalidArgument(
@@ -109,6 +137,8 @@ def _refuse_unused(backend: str, *, endpoint: str | None, api_key: str | None, d
         )
     if backend != EMBEDDED and data_dir is not None:
         raise InvalidArgument(f"data_dir belongs to the embedded backend, and {backend!r} is in use; leave it out")
+    if backend != EMBEDDED and allowed_dirs is not None:
+        raise InvalidArgument(f"allowed_dirs belongs to the embedded backend, and {backend!r} is in use; leave it out")
     if backend not in (EMBEDDED, AGB) and endpoint:
         raise InvalidArgument("the backend is a URL already; leave endpoint out, or give backend='agb' with it")
 
@@ -116,11 +146,34 @@ def _refuse_unused(backend: str, *, endpoint: str | None, api_key: str | None, d
 def _folder(text: str | None, variables: Mapping[str, str]) -> Path:
     if text is None:
         return Path(platformdirs.user_data_dir("ctx-mcp", appauthor=False))
+    return _expanded(text, variables).absolute()
+
+
+def _allowed_dirs(
+    given: Sequence[str | os.PathLike[str]] | None, text: str | None, variables: Mapping[str, str]
+) -> tuple[Path, ...] | None:
+    if given is None and text is None:
+        return None
+    entries = [os.fspath(entry) for entry in given] if given is not None else (text or "").split(os.pathsep)
+    entries = [entry.strip() for entry in entries if entry.strip()]
+    folders = [_expanded(entry, variables) for entry in entries if not _UNEXPANDED.match(entry)]
+    for folder in folders:
+        if not folder.is_absolute():
+            raise InvalidArgument(
+                f"CTX_MCP_ALLOWED_DIRS (--allow-dir) holds {str(folder)!r}, which is not absolute; "
+                "begin it with /, a drive, ~ or ${HOME}"
+            )
+    if entries and not folders:
+        return None
+    return tuple(dict.fromkeys(folders))
+
+
+def _expanded(text: str, variables: Mapping[str, str]) -> Path:
     home = variables.get("HOME") or str(Path.home())
     expanded = text.replace("${HOME}", home)
     if expanded == "~" or expanded.startswith(("~/", "~\\")):
         expanded = home + expanded[1:]
-    return Path(expanded).absolute()
+    return Path(expanded)
 
 
 def _byte_count(text: str | None) -> int:

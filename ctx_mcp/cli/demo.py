@@ -14,22 +14,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import cast
 
 import anyio
 import httpx
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp_types import TextContent
 
 import ctx_mcp
-from ctx_mcp.cli.output import flush, write_line
-from ctx_mcp.domain.errors import AGBError, InvalidArgument, InvalidPath
+from ctx_mcp.cli.demo_sync import run_sync_demo
+from ctx_mcp.cli.demo_talk import DemoFailed, call_tool, say, timed
+from ctx_mcp.domain.errors import InvalidArgument, InvalidPath
 from ctx_mcp.domain.limits import MIB
 from ctx_mcp.domain.paths import normalize_path
 from ctx_mcp.settings import EMBEDDED, Settings
 
-T = TypeVar("T")
 _HANDS = 8
 _CHUNK_BYTES = 256 * 1024
 _NOT_SOURCE = {"__pycache__", "node_modules", "dist", "build"}
@@ -40,12 +39,6 @@ class _File:
     local: Path
     remote: str
     size_bytes: int
-
-
-class DemoFailed(AGBError):
-    """What came back is not what went in, or a tool refused."""
-
-    code = "Demo.Failed"
 
 
 def run_demo(settings: Settings, *, folder: str | None, data_dir_given: bool) -> int:
@@ -74,9 +67,9 @@ def run_demo(settings: Settings, *, folder: str | None, data_dir_given: bool) ->
 
 async def _demo(root: Path, files: Sequence[_File], skipped: int, data_dir: Path) -> None:
     total = sum(file.size_bytes for file in files)
-    _say(f"Demo on {root}: {len(files)} files, {total / MIB:.1f} MiB; data folder {data_dir}")
+    say(f"Demo on {root}: {len(files)} files, {total / MIB:.1f} MiB; data folder {data_dir}")
     if skipped:
-        _say(f"({skipped} links, special files and names a context cannot hold are left out)")
+        say(f"({skipped} links, special files and names a context cannot hold are left out)")
     server = StdioServerParameters(
         command=sys.executable, args=["-m", "ctx_mcp.cli.main", "--data-dir", str(data_dir)], env=dict(os.environ)
     )
@@ -85,16 +78,17 @@ async def _demo(root: Path, files: Sequence[_File], skipped: int, data_dir: Path
         client = await stack.enter_async_context(Client(stdio_client(server)))
         http = await stack.enter_async_context(httpx.AsyncClient(timeout=60, trust_env=False))
         tools = (await client.list_tools()).tools
-        _say(f"{'start server, list tools':<28}{_since(started)}  {len(tools)} tools, MCP {client.protocol_version}")
+        say(f"{'start server, list tools':<28}{_since(started)}  {len(tools)} tools, MCP {client.protocol_version}")
         demo = _Demo(client, http, files)
         name = f"demo {time.strftime('%Y-%m-%d %H:%M:%S')} {os.getpid()}"
-        context_id = await _timed("create context", demo.create(name))
-        await _timed("upload by URL", demo.upload(context_id), total)
-        await _timed("list every folder", demo.compare_listing(context_id))
-        await _timed("read back and compare", demo.read_back(context_id), total)
-        await _timed("clear, with polling", demo.clear(context_id))
-        await _timed("delete context", demo.delete(context_id))
-    _say(f"All {len(files)} files came back byte for byte.")
+        context_id = await timed("create context", demo.create(name))
+        await timed("upload by URL", demo.upload(context_id), total)
+        await timed("list every folder", demo.compare_listing(context_id))
+        await timed("read back and compare", demo.read_back(context_id), total)
+        await timed("clear, with polling", demo.clear(context_id))
+        await timed("delete context", demo.delete(context_id))
+    say(f"All {len(files)} files came back byte for byte.")
+    await run_sync_demo(data_dir)
 
 
 class _Demo:
@@ -104,12 +98,12 @@ class _Demo:
         self._files = files
 
     async def create(self, name: str) -> str:
-        facts = await self._call("context_create", name=name)
+        facts = await call_tool(self._client, "context_create", name=name)
         return facts["context_id"]
 
     async def upload(self, context_id: str) -> None:
         async def send(file: _File) -> None:
-            facts = await self._call("file_upload_url", context_id=context_id, file_path=file.remote)
+            facts = await call_tool(self._client, "file_upload_url", context_id=context_id, file_path=file.remote)
             headers = {**facts["headers"], "Content-Length": str(file.size_bytes)}
             answer = await self._http.request(
                 facts["method"], facts["url"], headers=headers, content=_chunks(file.local)
@@ -131,7 +125,7 @@ class _Demo:
 
     async def read_back(self, context_id: str) -> None:
         async def fetch(file: _File) -> None:
-            facts = await self._call("file_download_url", context_id=context_id, file_path=file.remote)
+            facts = await call_tool(self._client, "file_download_url", context_id=context_id, file_path=file.remote)
             came = hashlib.sha256()
             async with self._http.stream(facts["method"], facts["url"], headers=facts["headers"]) as answer:
                 async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
@@ -143,15 +137,17 @@ class _Demo:
         await _by_many_hands(fetch, self._files)
 
     async def clear(self, context_id: str) -> None:
-        facts = await self._call("context_clear_start", context_id=context_id)
+        facts = await call_tool(self._client, "context_clear_start", context_id=context_id)
         while facts.get("poll_after_s"):
-            facts = await self._call("context_clear_status", task_id=facts["task_id"], wait_s=facts["poll_after_s"])
-        left = await self._call("file_list", context_id=context_id)
+            facts = await call_tool(
+                self._client, "context_clear_status", task_id=facts["task_id"], wait_s=facts["poll_after_s"]
+            )
+        left = await call_tool(self._client, "file_list", context_id=context_id)
         if facts["state"] != "completed" or facts["files_done"] != len(self._files) or left["files"]:
             raise DemoFailed(f"the clear ended as {facts}, with {len(left['files'])} files left")
 
     async def delete(self, context_id: str) -> None:
-        await self._call("context_delete", context_id=context_id)
+        await call_tool(self._client, "context_delete", context_id=context_id)
         answer = await self._client.call_tool("context_get", {"context_id": context_id})
         if not answer.is_error:
             raise DemoFailed("the deleted context can still be seen")
@@ -159,8 +155,13 @@ class _Demo:
     async def _list_folder(self, context_id: str, folder: str, found: dict[str, int], folders: list[str]) -> None:
         token: str | None = None
         while True:
-            facts = await self._call(
-                "file_list", context_id=context_id, parent_folder_path=folder, page_size=200, next_token=token
+            facts = await call_tool(
+                self._client,
+                "file_list",
+                context_id=context_id,
+                parent_folder_path=folder,
+                page_size=200,
+                next_token=token,
             )
             for row in facts["files"]:
                 if row["kind"] == "FOLDER":
@@ -170,13 +171,6 @@ class _Demo:
             token = facts.get("next_token")
             if token is None:
                 return
-
-    async def _call(self, tool: str, **arguments: object) -> dict[str, Any]:
-        answer = await self._client.call_tool(tool, arguments)
-        if answer.is_error:
-            texts = [block.text for block in answer.content if isinstance(block, TextContent)]
-            raise DemoFailed(f"{tool}: {' '.join(texts)}")
-        return cast("dict[str, Any]", answer.structured_content)
 
 
 async def _by_many_hands(work: Callable[[_File], Awaitable[None]], files: Sequence[_File]) -> None:
@@ -189,15 +183,6 @@ async def _by_many_hands(work: Callable[[_File], Awaitable[None]], files: Sequen
     async with anyio.create_task_group() as group:
         for _ in range(_HANDS):
             group.start_soon(hand)
-
-
-async def _timed(step: str, work: Awaitable[T], byte_count: int | None = None) -> T:
-    started = time.perf_counter()
-    result = await work
-    elapsed_s = time.perf_counter() - started
-    rate = f"  {byte_count / MIB / max(elapsed_s, 1e-9):.0f} MiB/s" if byte_count else ""
-    _say(f"{step:<28}{elapsed_s:8.2f} s{rate}")
-    return result
 
 
 def _collect(root: Path, *, own: bool) -> tuple[list[_File], int]:
@@ -244,8 +229,3 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def _since(started: float) -> str:
     return f"{time.perf_counter() - started:8.2f} s"
-
-
-def _say(line: str) -> None:
-    write_line(line)
-    flush()

@@ -43,11 +43,14 @@ def _settings(options: argparse.Namespace) -> Settings:
     if options.command in _WITHOUT_BACKEND:
         if backend is not None and backend.strip() not in ("", EMBEDDED):
             raise InvalidArgument(f"{options.command} uses no backend; leave --backend out")
+        if options.allowed_dirs is not None:
+            raise InvalidArgument(f"{options.command} syncs no folder; leave --allow-dir out")
         backend = EMBEDDED
     return load_settings(
         backend=backend,
         endpoint=options.endpoint,
         data_dir=options.data_dir,
+        allowed_dirs=options.allowed_dirs,
         public_url=getattr(options, "public_url", None),
         log_level=options.log_level,
     )
@@ -77,6 +80,10 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         from ctx_mcp.cli.contracts import run_contracts
 
         return run_contracts(check=options.check)
+    if command == "sync":
+        from ctx_mcp.cli.sync import run_sync
+
+        return run_sync(settings, options)
     from ctx_mcp.cli.people import run_command
 
     return run_command(settings, options)

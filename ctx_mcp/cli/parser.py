@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ctx_mcp import __version__
 from ctx_mcp.cli.output import write_line
 from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.paths import ROOT
+from ctx_mcp.domain.sessions import ConflictRule, SyncMode
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -47,10 +49,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"ctx-mcp {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _common(parser, top=True)
+    _allow_dir(parser, default=None)
 
     serve = commands.add_parser("serve", help="the MCP server on a transport of your choice")
     _common(serve)
     serve.add_argument("--transport", choices=("stdio", "http", "sse"), default="stdio")
+    _allow_dir(serve, default=argparse.SUPPRESS)
     _address(serve, 8765)
 
     service = commands.add_parser("service", help="the context service over HTTP (AGB and native dialects)")
@@ -66,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     _common(contracts)
     contracts.add_argument("--check", action="store_true", help="write nothing; fail on any difference")
     _add_people(commands)
+    _add_sync(commands)
     return parser
 
 
@@ -76,6 +81,18 @@ def _common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
     parser.add_argument("--endpoint", default=default, help="where the cloud's API is, if not at its usual place")
     parser.add_argument("--data-dir", default=default, help="where the embedded backend keeps its data")
     parser.add_argument("--log-level", default=default, help="debug, info, warning (default) or error")
+
+
+def _allow_dir(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    parser.add_argument(
+        "--allow-dir",
+        dest="allowed_dirs",
+        action="append",
+        metavar="DIR",
+        default=default,
+        help="a folder whose files may be synced, by its absolute path; may be given several times "
+        "(default on stdio: the working directory; over HTTP: none)",
+    )
 
 
 def _address(parser: argparse.ArgumentParser, port: int) -> None:
@@ -116,3 +133,29 @@ def _add_people(commands: Any) -> None:
     clear.add_argument("--timeout", type=float, default=60, help="seconds to wait (60)")
     for parser in (contexts, create, rename, delete, ls, cat, put, get, rm, clear):
         _common(parser)
+
+
+def _add_sync(commands: Any) -> None:
+    sync = commands.add_parser("sync", help="sync a folder of this machine with a context")
+    sync.add_argument("folder", metavar="DIR")
+    sync.add_argument("context", metavar="CONTEXT", help="id or exact name; made when it is missing")
+    sync.add_argument(
+        "--mode",
+        choices=[str(mode) for mode in SyncMode],
+        default=str(SyncMode.BOTH),
+        help="which way changes travel (both)",
+    )
+    sync.add_argument("--context-path", default=ROOT, metavar="PATH", help="the folder of the context (/)")
+    sync.add_argument(
+        "--conflict",
+        choices=[str(rule) for rule in ConflictRule],
+        default=str(ConflictRule.KEEP_BOTH),
+        help="who keeps the name where both sides changed a file (keep_both)",
+    )
+    sync.add_argument("--no-delete", action="store_true", help="let no deletion travel")
+    sync.add_argument("--dry-run", action="store_true", help="list what would be done, and change nothing")
+    sync.add_argument("--watch", action="store_true", help="go on with every change until interrupted")
+    sync.add_argument(
+        "--every", type=float, default=30, metavar="S", help="with --watch: seconds between looks at the context (30)"
+    )
+    _common(sync)

@@ -13,12 +13,12 @@ from pathlib import Path
 import anyio
 
 from ctx_mcp.cli import local_files
+from ctx_mcp.cli.backend import run_on_backend
 from ctx_mcp.cli.output import write_bytes, write_line
 from ctx_mcp.client import byte_transfer
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.clock import to_iso
-from ctx_mcp.domain.errors import AGBError, ClearanceTimeoutError, InvalidArgument
+from ctx_mcp.domain.errors import ClearanceTimeoutError, InvalidArgument
 from ctx_mcp.domain.models import ContextState, FileEntry, FileKind
 from ctx_mcp.settings import Settings
 from ctx_mcp.wire.operations import (
@@ -46,23 +46,11 @@ def run_command(settings: Settings, options: argparse.Namespace) -> int:
     """
     command = _COMMANDS[options.command]
 
-    async def run() -> None:
-        async with open_transport(settings) as transport:
-            await command(AsyncContextService(transport), options)
+    async def work(service: AsyncContextService) -> None:
+        await command(service, options)
 
-    try:
-        anyio.run(run)
-    except BaseExceptionGroup as group:
-        matched, rest = group.split(AGBError)
-        if matched is None or rest is not None:
-            raise
-        raise _first(matched) from None
+    run_on_backend(settings, work)
     return 0
-
-
-def _first(group: BaseExceptionGroup[AGBError]) -> AGBError:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _contexts(service: AsyncContextService, options: argparse.Namespace) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
 
 import anyio
 
@@ -15,7 +17,7 @@ from ctx_mcp.domain.errors import AGBError
 from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.server.app import ContextServer
 from ctx_mcp.server.stdio import serve_stdio as serve_pipes
-from ctx_mcp.settings import Settings
+from ctx_mcp.settings import Settings, default_allowed_dirs
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_AFTER_S = 1.0
@@ -27,7 +29,8 @@ def serve_stdio(settings: Settings) -> int:
     async def face(server: ContextServer) -> None:
         await serve_pipes(server, server.create_initialization_options())
 
-    anyio.run(_serve, settings, face, backend_options=FAST_LOOP)
+    # One host started this process where it works; over HTTP any program of the machine may be calling.
+    anyio.run(_serve, _confined(settings, default_allowed_dirs()), face, backend_options=FAST_LOOP)
     return 0
 
 
@@ -52,8 +55,13 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
             on_ready=_say_ready,
         )
 
-    anyio.run(_serve, settings, face, backend_options=FAST_LOOP)
+    anyio.run(_serve, _confined(settings, ()), face, backend_options=FAST_LOOP)
     return 0
+
+
+def _confined(settings: Settings, default: tuple[Path, ...]) -> Settings:
+    """Return the settings with the folders that agents may sync; `default` where the user said nothing."""
+    return settings if settings.allowed_dirs is not None else replace(settings, allowed_dirs=default)
 
 
 async def _serve(settings: Settings, face: Callable[[ContextServer], Awaitable[None]]) -> None:

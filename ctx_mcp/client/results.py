@@ -1,13 +1,27 @@
 """What the seed API answers: the result classes of the SDKs, with their fields in their order.
 
 A failed call is a result with `success` False, `error_message`, `error_code` and, where the call arrived,
-`request_id`. Source: agbcloud-sdk 0.12.0 and wuying-agentbay-sdk 0.22.3, `context.py`.
+`request_id`. Source: agbcloud-sdk 0.12.0 and wuying-agentbay-sdk 0.22.3, `context.py`, `context_manager.py` and
+`response.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+from ctx_mcp.domain.errors import AGBError, ClientNotOpen
+
+SessionT = TypeVar("SessionT")
+T = TypeVar("T")
+
+
+def failed(kind: Callable[..., T], error: AGBError) -> T:
+    """Return the failed result that an error makes; a client that is not open is misuse and raises."""
+    if isinstance(error, ClientNotOpen):
+        raise error
+    return kind(request_id=error.request_id, success=False, error_message=error.message, error_code=error.error_code)
 
 
 @dataclass
@@ -124,3 +138,102 @@ class ClearContextResult(OperationResult):
         super().__init__(request_id, success, None, error_message, error_code=error_code)
         self.status = status
         self.context_id = context_id
+
+
+@dataclass
+class ContextStatusData:
+    """The latest sync of one direction of one binding; times are Unix milliseconds, 0 where there is none yet.
+
+    `status` is `Pending`, `Running`, `Success` or `Failed`, `task_type` is `upload` or `download`.
+    """
+
+    context_id: str = ""
+    path: str = ""
+    error_message: str = ""
+    status: str = ""
+    start_time: int = 0
+    finish_time: int = 0
+    task_type: str = ""
+
+
+@dataclass
+class ContextInfoResult(ApiResponse):
+    success: bool = False
+    context_status_data: list[ContextStatusData] = field(default_factory=list[ContextStatusData])
+    error_message: str | None = None
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class ContextSyncResult(ApiResponse):
+    """How a sync ended, or with a callback, whether it began."""
+
+    success: bool = False
+    error_message: str = ""
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class ContextBinding:
+    """A context bound to a session; `policy` is JSON text, `bind_time` an ISO 8601 text in UTC."""
+
+    context_id: str = ""
+    context_name: str = ""
+    path: str = ""
+    policy: str = ""
+    bind_time: str = ""
+
+
+@dataclass
+class ContextBindResult(ApiResponse):
+    success: bool = False
+    error_message: str = ""
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class ContextBindingsResult(ApiResponse):
+    success: bool = False
+    bindings: list[ContextBinding] = field(default_factory=list[ContextBinding])
+    error_message: str = ""
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class SessionResult(ApiResponse, Generic[SessionT]):
+    success: bool = False
+    error_message: str = ""
+    session: SessionT | None = None
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class SessionListResult(ApiResponse):
+    """One page of running sessions, newest first."""
+
+    success: bool = False
+    error_message: str = ""
+    session_ids: list[str] = field(default_factory=list[str])
+    next_token: str = ""
+    max_results: int = 0
+    total_count: int = 0
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class SessionStatusResult(ApiResponse):
+    """`status` is `RUNNING`, `DELETING` or `FINISH`; `code` says `ok` or why the call failed."""
+
+    http_status_code: int = 0
+    code: str = ""
+    success: bool = False
+    status: str = ""
+    error_message: str = ""
+    error_code: str = field(default="", kw_only=True)
+
+
+@dataclass
+class DeleteResult(ApiResponse):
+    success: bool = False
+    error_message: str = ""
+    error_code: str = field(default="", kw_only=True)

@@ -21,6 +21,13 @@
     ├── NotText                       File.NotText
     ├── TaskNotFound                  Task.NotFound
     ├── LeaseLost                     Task.LeaseLost
+    ├── SessionNotFound               InvalidMcpSession.NotFound
+    ├── BindingNotFound               Session.NotBound
+    ├── PathAlreadyBound              PathAlreadyBound
+    ├── FolderNotAllowed              Folder.NotAllowed
+    ├── FolderUnusable                Folder.Unusable
+    ├── SyncConflict                  Sync.Conflict
+    ├── SyncIncomplete                Sync.Incomplete
     ├── ClearanceTimeoutError         Clear.Timeout
     ├── UnknownOperation              Operation.Unknown
     ├── UnsupportedOperation          Operation.Unsupported
@@ -147,6 +154,55 @@ class LeaseLost(AGBError):
     """Another process holds the task now; this one must stop working on it."""
 
     code = "Task.LeaseLost"
+    http_status = 409
+
+
+class SessionNotFound(AGBError):
+    """No such session, or it is released. The code is the clouds' own. Source: wire/behaviours.md 70."""
+
+    code = "InvalidMcpSession.NotFound"
+    http_status = 400
+
+
+class BindingNotFound(AGBError):
+    """The session has no binding of this context at this path."""
+
+    code = "Session.NotBound"
+    http_status = 404
+
+
+class PathAlreadyBound(AGBError):
+    """A path of a session is bound already. The code is the clouds' own. Source: wire/agentbay.md 4."""
+
+    code = "PathAlreadyBound"
+    http_status = 400
+
+
+class FolderNotAllowed(AGBError):
+    """A folder of this machine lies outside what the settings allow."""
+
+    code = "Folder.NotAllowed"
+    http_status = 403
+
+
+class FolderUnusable(AGBError):
+    """A folder of this machine is missing, is none, or cannot be read or written."""
+
+    code = "Folder.Unusable"
+    http_status = 409
+
+
+class SyncConflict(AGBError):
+    """Both sides changed, and the sync was to fail then; nothing was changed."""
+
+    code = "Sync.Conflict"
+    http_status = 409
+
+
+class SyncIncomplete(AGBError):
+    """A sync ended with files it could not carry; all others are synced."""
+
+    code = "Sync.Incomplete"
     http_status = 409
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 
 _ID_CHARS = 17
+# Each character stands for eight of the 256 values of a byte, so none is likelier than another.
+_BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
 
 def _random_base32(chars: int) -> str:
-    return base64.b32encode(secrets.token_bytes(chars)).decode()[:chars].lower()
+    return secrets.token_bytes(chars).translate(_BASE32).decode()
 
 
 def new_context_id() -> str:
@@ -24,6 +25,11 @@ def new_file_id() -> str:
 def new_task_id() -> str:
     """Return a task id of 128 bits or more, as the MCP tasks extension asks of ids that grant access."""
     return f"task-{_random_base32(26)}"
+
+
+def new_session_id() -> str:
+    """Return a session id of 128 bits or more: it grants access like a task id."""
+    return f"session-{_random_base32(26)}"
 
 
 def new_object_key() -> str:

@@ -33,6 +33,12 @@ class Limits:
     """Age at which stored bytes that no row names are taken for the rest of a crash."""
     lease_s: float = 4.0
     """How long a task stays with a process that says nothing; a clear left by a killed one goes on after it."""
+    session_idle_s: int = 1800
+    """After how long without any call a session of a service is released, unless it was made with a time of its own."""
+    max_bindings: int = 100
+    """Most bindings of one session."""
+    max_sync_notes: int = 10_000
+    """Most notes kept of one sync; counts go on."""
 
 
 DEFAULT_LIMITS = Limits()

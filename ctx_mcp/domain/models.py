@@ -28,6 +28,7 @@ class FileKind(StrEnum):
 class TaskKind(StrEnum):
     CLEAR = "clear"
     SWEEP = "sweep"
+    SYNC = "sync"
 
 
 class TaskState(StrEnum):
@@ -125,7 +126,7 @@ class PresignedUrl:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One long job. Totals are None while unknown."""
+    """One long job. Totals are None while unknown; what stands behind `error_message` belongs to syncs."""
 
     task_id: str
     kind: str
@@ -140,6 +141,15 @@ class Task:
     finished_at: datetime | None = None
     error_code: str | None = None
     error_message: str | None = None
+    session_id: str | None = None
+    path: str | None = None
+    """Of a sync: the folder, as the session spells it."""
+    context_path: str | None = None
+    mode: str | None = None
+    is_dry_run: bool = False
+    conflict_count: int = 0
+    failure_count: int = 0
+    skipped_count: int = 0
 
     @property
     def is_final(self) -> bool:

@@ -28,11 +28,7 @@ class Arguments(BaseModel):
         Raises:
             ValidationError: they do not fit.
         """
-        kept = {
-            name: value
-            for name, value in (given or {}).items()
-            if value is not None and not (value == "" and cls._is_optional(name))
-        }
+        kept = cls.kept(given or {})
         for name, value in kept.items():
             if isinstance(value, bool) and cls._is_number(name):
                 # Pydantic takes true for 1. A number written as a text stays welcome: models send those.
@@ -40,6 +36,15 @@ class Arguments(BaseModel):
                 details = InitErrorDetails(type=kind, loc=(name,), input=value)
                 raise ValidationError.from_exception_data(cls.__name__, [details])
         return cls.model_validate(kept)
+
+    @classmethod
+    def kept(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was given, without what means that nothing was."""
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and not (value == "" and cls._is_optional(name))
+        }
 
     @classmethod
     def _is_optional(cls, name: str) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import mcp_types
 
 from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.server.progress import Progress
 from ctx_mcp.server.schemas import Arguments, Facts, input_schema, output_schema
 
 A = TypeVar("A", bound=Arguments)
@@ -28,16 +29,15 @@ class Answer:
     """A tool that changes lists found everything as it should be already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tool(Generic[A]):
-    """One tool. All four hints are always given; a tool either reads or writes, never both."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract(Generic[A]):
+    """What tools/list says of a tool. All four hints are always given; a tool either reads or writes, never both."""
 
     name: str
     title: str
     description: str
     arguments: type[A]
     facts: type[Facts]
-    run: Callable[[AsyncContextService, A], Awaitable[Answer]]
     read_only: bool
     destructive: bool = False
     idempotent: bool = False
@@ -62,4 +62,31 @@ class Tool(Generic[A]):
         )
 
 
-AnyTool = Tool[Any]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool(Contract[A]):
+    """One tool that answers as soon as it can."""
+
+    run: Callable[[AsyncContextService, A], Awaitable[Answer]]
+
+    async def answer(self, service: AsyncContextService, given: Mapping[str, Any] | None, _: Progress) -> Answer:
+        """Do what the tool does.
+
+        Raises:
+            ValidationError: the arguments do not fit.
+            AGBError: why it was not done.
+        """
+        return await self.run(service, self.arguments.accept(given))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingTool(Contract[A]):
+    """One tool that can hold its call until a job ends, and reports progress meanwhile."""
+
+    run: Callable[[AsyncContextService, A, Progress], Awaitable[Answer]]
+
+    async def answer(self, service: AsyncContextService, given: Mapping[str, Any] | None, progress: Progress) -> Answer:
+        """Do what the tool does; raises as `Tool.answer`."""
+        return await self.run(service, self.arguments.accept(given), progress)
+
+
+AnyTool = Tool[Any] | WaitingTool[Any]

@@ -154,11 +154,15 @@ class Jobs:
         before = now - timedelta(seconds=self._limits.retention_s)
         rows = self._store.retention
         limit = _SWEEP_STEP_ROWS
+        while await self._politely(rows.recycle, limit=limit, now=now):
+            await self._renew(task)
         while await self._politely(rows.purge_deleted_contexts, before=before, limit=limit, now=now):
             await self._renew(task)
         while await self._politely(rows.purge_versions, before=before, limit=limit, now=now):
             await self._renew(task)
         while await self._politely(rows.purge_tasks, before=before, limit=limit):
+            await self._renew(task)
+        while await self._politely(rows.purge_sessions, before=before, limit=limit):
             await self._renew(task)
         while condemned := await self._hops.read(rows.condemned_objects, limit=limit):
             for _, key in condemned:

@@ -18,23 +18,41 @@ from ctx_mcp.service.contexts import ContextRules
 from ctx_mcp.service.files import FileRules
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.jobs import Jobs
+from ctx_mcp.service.session_folders import SessionFolders
+from ctx_mcp.service.sessions import SessionRules
+from ctx_mcp.service.sync_jobs import SyncJobs
+from ctx_mcp.service.syncs import Syncs
 from ctx_mcp.service.urls import UrlSigner
 from ctx_mcp.service.uses import UseNotes
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import (
+    BindContexts,
+    CancelTask,
     ClearContext,
+    CreateSession,
     DeleteContext,
     DeleteFile,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
+    GetSession,
+    GetSessionLabels,
+    GetSyncInfo,
     GetTask,
+    KeepSessionAlive,
+    ListBindings,
     ListContexts,
     ListFiles,
+    ListSessions,
+    ListSyncNotes,
+    LoadInternalContexts,
     Operation,
     R,
     ReadFile,
+    ReleaseSession,
     Reply,
+    SetSessionLabels,
+    StartSync,
     UpdateContext,
     WriteFile,
 )
@@ -48,13 +66,17 @@ def utc_now() -> datetime:
 
 
 class LocalService:
-    """A context service on the stores of this machine. Belongs to one event loop; `run` must be running."""
+    """A context service on the stores of this machine. Belongs to one event loop; `run` must be running.
+
+    `folders` says where the folders of sessions are: below the data folder, or anywhere on this machine.
+    """
 
     def __init__(
         self,
         store: Store,
         *,
         base_url: Callable[[], Awaitable[str]],
+        folders: SessionFolders,
         limits: Limits = DEFAULT_LIMITS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -67,6 +89,17 @@ class LocalService:
         self.files = FileRules(store, hops, self.changes, self._uses, limits, clock, self.signer, base_url)
         self.jobs = Jobs(store, hops, self.changes, limits, clock)
         self._contexts = store.contexts
+        self.sync_jobs = SyncJobs(store, hops, self.changes, limits, clock)
+        syncs = Syncs(
+            store,
+            hops,
+            folders,
+            limits,
+            clock,
+            news=self.sync_jobs.tell_news,
+            cancelled=self.sync_jobs.tell_cancelled,
+        )
+        self.sessions = SessionRules(store, hops, folders, syncs, limits, clock)
         rules = ContextRules(store, hops, self.changes, self._uses, limits, clock)
         self._handlers: dict[type[Operation[Any]], Handler] = {
             ListContexts: rules.list,
@@ -81,13 +114,29 @@ class LocalService:
             DeleteFile: self.files.delete,
             ReadFile: self.files.read,
             WriteFile: self.files.write,
+            CancelTask: syncs.cancel,
+            CreateSession: self.sessions.create,
+            GetSession: self.sessions.get,
+            ListSessions: self.sessions.list,
+            ReleaseSession: self.sessions.release,
+            KeepSessionAlive: self.sessions.keep_alive,
+            SetSessionLabels: self.sessions.set_labels,
+            GetSessionLabels: self.sessions.get_labels,
+            BindContexts: self.sessions.bind,
+            ListBindings: self.sessions.list_bindings,
+            LoadInternalContexts: self.sessions.load_internal,
+            GetSyncInfo: syncs.info,
+            StartSync: syncs.start,
+            ListSyncNotes: syncs.notes,
         }
 
     async def run(self) -> None:
-        """Do what goes on beside the calls, until cancelled: tasks, the sweep, notes of use."""
+        """Do what goes on beside the calls, until cancelled: tasks, the sweep, notes of use, idle sessions."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.jobs.run)
             group.start_soon(self._uses.run)
+            group.start_soon(self.sync_jobs.run)
+            group.start_soon(self.sessions.run)
 
     async def handle(self, caller: Caller, operation: Operation[R]) -> Reply[R]:
         """Do one operation.

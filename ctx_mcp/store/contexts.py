@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, func, insert, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
-from ctx_mcp.domain.errors import ContextNotFound, NameTaken
+from ctx_mcp.domain.errors import ContextNotFound, InvalidArgument, NameTaken
 from ctx_mcp.domain.identity import new_context_id
 from ctx_mcp.domain.models import ContextRecord, ContextState, TaskState
 from ctx_mcp.store.database import AnyRow, Database, PointQuery
@@ -22,7 +22,10 @@ _COLUMNS = (
     contexts.c.created_at,
     contexts.c.last_used_at,
 )
+INTERNAL_MARK = "\x01"
+"""First character of the names of internal contexts: no name that a user gives can hold it (`normalize_name`)."""
 _ALIVE = contexts.c.deleted_at.is_(None)
+_LISTED = and_(_ALIVE, contexts.c.name.not_like(INTERNAL_MARK + "%"))
 # Built once: spelling a statement costs as much as running it.
 _BY_ID = select(*_COLUMNS).where(
     contexts.c.context_id == bindparam("context_id"), contexts.c.account == bindparam("account"), _ALIVE
@@ -81,8 +84,8 @@ class ContextRows:
         self._database = database
 
     def page(self, account: str, *, limit: int, after: ContextKey | None = None) -> list[ContextRecord]:
-        """Return up to `limit` contexts, newest first, from behind `after` on."""
-        query = select(*_COLUMNS).where(contexts.c.account == account, _ALIVE)
+        """Return up to `limit` contexts, newest first, from behind `after` on. Internal ones are never listed."""
+        query = select(*_COLUMNS).where(contexts.c.account == account, _LISTED)
         if after is not None:
             key = tuple_(contexts.c.created_at, contexts.c.context_id)
             query = query.where(key < (after.created_at, after.context_id))
@@ -91,7 +94,7 @@ class ContextRows:
             return [_record(row) for row in connection.execute(query)]
 
     def count(self, account: str) -> int:
-        query = select(func.count()).select_from(contexts).where(contexts.c.account == account, _ALIVE)
+        query = select(func.count()).select_from(contexts).where(contexts.c.account == account, _LISTED)
         with self._database.read() as connection:
             return connection.scalar(query) or 0
 
@@ -111,33 +114,24 @@ class ContextRows:
 
     def get_or_create(self, account: str, name: str, *, now: datetime) -> tuple[ContextRecord, bool]:
         """Return the context of this name and whether it was made just now; racing callers get the same one."""
-        moment = to_micros(now)
         with self._database.write() as connection:
             row = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
             if row is not None:
                 return _record(row), False
-            record = ContextRecord(new_context_id(), name, ContextState.AVAILABLE, now, now)
-            connection.execute(
-                insert(contexts).values(
-                    context_id=record.context_id,
-                    account=account,
-                    name=name,
-                    state=ContextState.AVAILABLE,
-                    created_at=moment,
-                    last_used_at=moment,
-                )
-            )
-            return record, True
+            return insert_context(connection, account, name, now=now), True
 
     def rename(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
         """Give a context another name; its id stays.
 
         Raises:
             ContextNotFound: none such in this account.
+            InvalidArgument: it is an internal one.
             NameTaken: another context of the account has the name; nothing changed.
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id, lock=True)
+            if context.name.startswith(INTERNAL_MARK):
+                raise InvalidArgument(f"the context {context_id} belongs to a session and cannot be renamed")
             holder = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
             if holder is not None and holder.context_id != context_id:
                 raise NameTaken(f"the name {name!r} belongs to the context {holder.context_id}; choose another name")
@@ -150,12 +144,7 @@ class ContextRows:
             ContextNotFound: none such in this account.
         """
         with self._database.write() as connection:
-            moment = moment_of(living_context(connection, account, context_id, lock=True), now)
-            # Its clear, if one ran, ends with it: what is left of it is of no more interest.
-            touch(connection, context_id, moment, deleted_at=moment, state=ContextState.AVAILABLE)
-            running = and_(tasks.c.context_id == context_id, text(ACTIVE_TASK))
-            ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment}
-            connection.execute(update(tasks).where(running).values(**ended))
+            delete_context(connection, living_context(connection, account, context_id, lock=True), now=now)
 
     def mark_used(self, context_id: str, *, now: datetime) -> None:
         """Note that a context was read; not a change of the context, so its revision stays."""
@@ -177,6 +166,32 @@ class ContextRows:
         return row.account
 
 
+def insert_context(connection: Connection, account: str, name: str, *, now: datetime) -> ContextRecord:
+    """Make a context inside the caller's transaction, which has seen that the name is free."""
+    record = ContextRecord(new_context_id(), name, ContextState.AVAILABLE, now, now)
+    connection.execute(
+        insert(contexts).values(
+            context_id=record.context_id,
+            account=account,
+            name=name,
+            state=ContextState.AVAILABLE,
+            created_at=to_micros(now),
+            last_used_at=to_micros(now),
+        )
+    )
+    return record
+
+
+def delete_context(connection: Connection, context: AnyRow, *, now: datetime) -> None:
+    """Hide a context and end its tasks, inside the caller's transaction; `context` is its row."""
+    moment = moment_of(context, now)
+    # Its clear, if one ran, ends with it: what is left of it is of no more interest.
+    touch(connection, context.context_id, moment, deleted_at=moment, state=ContextState.AVAILABLE)
+    running = and_(tasks.c.context_id == context.context_id, text(ACTIVE_TASK))
+    ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment}
+    connection.execute(update(tasks).where(running).values(**ended))
+
+
 def touch(connection: Connection, context_id: str, moment: int, **changes: object) -> None:
     """Change a context's row and raise its revision, which counts changes."""
     values = {"last_used_at": moment, "revision": contexts.c.revision + 1, **changes}
@@ -184,6 +199,5 @@ def touch(connection: Connection, context_id: str, moment: int, **changes: objec
 
 
 def _record(row: Any) -> ContextRecord:
-    return ContextRecord(
-        row.context_id, row.name, row.state, from_micros(row.created_at), from_micros(row.last_used_at)
-    )
+    name = row.name.removeprefix(INTERNAL_MARK)
+    return ContextRecord(row.context_id, name, row.state, from_micros(row.created_at), from_micros(row.last_used_at))

@@ -27,6 +27,9 @@ from ctx_mcp.store.schema import SCHEMA_REVISION, secrets
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
 _BUSY_TIMEOUT_MS = 60_000
+# 64 MiB: a sync of ten thousand small files is written once into the log, and not in between into the database too.
+_CHECKPOINT_PAGES = 16_000
+_WRITER_CACHE_KIB = 16 * 1024
 _MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -159,6 +162,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
 
 def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
@@ -178,6 +182,9 @@ def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
             # Heeded by a new file only: lets the sweep give space back to the disk.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _prepare(connection)
+        if connections == 1:
+            # The writer's: a batch of a sync must not spill its pages before it commits.
+            connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
 
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)

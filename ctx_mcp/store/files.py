@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
+from sqlalchemy import and_, bindparam, select, update
 
 from ctx_mcp.domain.clock import from_micros
 from ctx_mcp.domain.errors import FileNotFound, PathConflict, VersionConflict
-from ctx_mcp.domain.identity import new_file_id
 from ctx_mcp.domain.models import FileEntry, FileKind
-from ctx_mcp.domain.paths import ancestor_folders, split_path
-from ctx_mcp.store.contexts import living_context, moment_of, not_found, touch
-from ctx_mcp.store.database import AnyRow, Database, PointQuery
+from ctx_mcp.domain.paths import split_path
+from ctx_mcp.store.contexts import living_context, moment_of, not_found
+from ctx_mcp.store.database import Database, PointQuery
 from ctx_mcp.store.schema import contents, contexts, nodes, versions
+from ctx_mcp.store.tree_edit import FileNode, StoredContent, TreeEdit
 
 _ALIVE = contexts.c.deleted_at.is_(None)
 _CURRENT = and_(nodes.c.context_id == contexts.c.context_id, nodes.c.generation == contexts.c.generation)
@@ -34,16 +34,6 @@ _OPEN = PointQuery(
     )
     .where(contexts.c.context_id == bindparam("context"), contexts.c.account == bindparam("account"), _ALIVE)
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredContent:
-    """Bytes that are safe: `inline`, or in the object store under `object_key`; exactly one of the two is set."""
-
-    digest: str | None
-    size_bytes: int
-    inline: bytes | None = None
-    object_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +112,9 @@ class FileRows:
         """
         with self._database.read() as connection:
             context = living_context(connection, account, context_id)
-            node = connection.execute(select(nodes).where(_at(context_id, context.generation, path))).one_or_none()
-            if node is None or node.kind != FileKind.FILE:
-                _refuse_conflicts(connection, context, path)
+            file = _writable(TreeEdit(connection, context, [path]), path)
             if if_match is not None:
-                _demand_version(node, path, if_match)
+                _demand_version(file, path, if_match)
 
     def write(
         self,
@@ -148,50 +136,16 @@ class FileRows:
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id, lock=True)
-            here = _at(context_id, context.generation, path)
-            node = connection.execute(select(nodes).where(here)).one_or_none()
-            if node is None or node.kind != FileKind.FILE:
-                _refuse_conflicts(connection, context, path)
-            if node is not None and _same_bytes(node, content):
+            tree = TreeEdit(connection, context, [path], [content], actor=actor, moment=moment_of(context, now))
+            file = _writable(tree, path)
+            if file is not None and file.node.holds(content):
                 # Also where if_match differs: most likely this very write, sent again. RFC 9110 §13.1.1 allows it.
-                return Written(_entry(node), _object_of(connection, node.version_id))
+                return Written(_entry(file.node), tree.object_of(content))
             if if_match is not None:
-                _demand_version(node, path, if_match)
-            moment = moment_of(context, now)
-            content_id, object_key = _keep(connection, account, content, moment)
-            file_id = node.file_id if node is not None else new_file_id()
-            version_id = _add_version(
-                connection,
-                context_id=context_id,
-                file_id=file_id,
-                path=path,
-                kind="write",
-                content_id=content_id,
-                size_bytes=content.size_bytes,
-                digest=content.digest,
-                actor=actor,
-                created_at=moment,
-            )
-            values = {
-                "version_id": version_id,
-                "size_bytes": content.size_bytes,
-                "digest": content.digest,
-                "modified_at": moment,
-            }
-            if node is None:
-                _attach(connection, context, path, FileKind.FILE, file_id, moment, values)
-            else:
-                _supersede(connection, node.version_id, moment)
-                connection.execute(update(nodes).where(here).values(**values))
-            touch(
-                connection,
-                context_id,
-                moment,
-                file_count=contexts.c.file_count + (node is None),
-                size_bytes=contexts.c.size_bytes + content.size_bytes - (node.size_bytes if node else 0),
-            )
-            row = connection.execute(select(nodes).where(here)).one()
-            return Written(_entry(row), object_key)
+                _demand_version(file, path, if_match)
+            written, object_key = tree.put(path, content)
+            tree.write()
+            return Written(_entry(written.node), object_key)
 
     def repair_object(self, account: str, lost_key: str, content: StoredContent) -> bool:
         """Let all versions that name a lost object name another one with the same bytes; tell whether any did."""
@@ -214,23 +168,11 @@ class FileRows:
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id, lock=True)
-            here = _at(context_id, context.generation, path)
-            node = connection.execute(select(nodes).where(here)).one_or_none()
-            if node is None or node.kind != FileKind.FILE:
-                raise _file_not_found(path, is_folder=node is not None)
-            moment = moment_of(context, now)
-            _supersede(connection, node.version_id, moment)
-            tombstone = {"kind": "delete", "actor": actor, "created_at": moment, "superseded_at": moment}
-            _add_version(connection, context_id=context_id, file_id=node.file_id, path=path, **tombstone)
-            connection.execute(delete(nodes).where(here))
-            _detach(connection, context, path)
-            touch(
-                connection,
-                context_id,
-                moment,
-                file_count=contexts.c.file_count - 1,
-                size_bytes=contexts.c.size_bytes - node.size_bytes,
-            )
+            tree = TreeEdit(connection, context, [path], actor=actor, moment=moment_of(context, now))
+            if tree.get_file(path) is None:
+                raise _file_not_found(path, is_folder=tree.get(path) is not None)
+            tree.remove(path)
+            tree.write()
 
 
 def etag_of(version_id: int) -> str:
@@ -268,100 +210,19 @@ def _at(context_id: str, generation: int, path: str) -> Any:
     )
 
 
-def _demand_version(node: AnyRow | None, path: str, etag: str) -> None:
-    if node is None or etag not in ("*", etag_of(node.version_id)):
-        current = "no file" if node is None else f"etag {etag_of(node.version_id)}"
+def _writable(tree: TreeEdit, path: str) -> FileNode | None:
+    """Return the file at `path`, None where one can be made.
+
+    Raises:
+        PathConflict: neither.
+    """
+    refusal = tree.refusal(path)
+    if refusal is not None:
+        raise PathConflict(refusal)
+    return tree.get_file(path)
+
+
+def _demand_version(file: FileNode | None, path: str, etag: str) -> None:
+    if file is None or etag not in ("*", etag_of(file.version_id)):
+        current = "no file" if file is None else f"etag {etag_of(file.version_id)}"
         raise VersionConflict(f"{path!r} has {current} now, not etag {etag}; read it again")
-
-
-def _same_bytes(node: AnyRow, content: StoredContent) -> bool:
-    return content.digest is not None and node.digest == content.digest and node.size_bytes == content.size_bytes
-
-
-def _refuse_conflicts(connection: Connection, context: AnyRow, path: str) -> None:
-    node = select(nodes.c.kind).where(_at(context.context_id, context.generation, path))
-    if connection.scalar(node) == FileKind.FOLDER:
-        raise PathConflict(f"{path!r} is a folder; a file cannot stand at the same path")
-    for folder in ancestor_folders(path):
-        kind = connection.scalar(select(nodes.c.kind).where(_at(context.context_id, context.generation, folder)))
-        if kind == FileKind.FILE:
-            raise PathConflict(f"{folder!r} is a file, so {path!r} cannot be below it")
-        if kind == FileKind.FOLDER:
-            return
-
-
-def _object_of(connection: Connection, version_id: int) -> str | None:
-    joined = versions.join(contents, contents.c.content_id == versions.c.content_id)
-    query = select(contents.c.object_key).select_from(joined).where(versions.c.version_id == version_id)
-    return connection.scalar(query)
-
-
-def _keep(connection: Connection, account: str, content: StoredContent, moment: int) -> tuple[int, str | None]:
-    """Return the row of these bytes, an existing one where the account has them already, and its object's key."""
-    if content.digest is not None:
-        same = and_(
-            contents.c.account == account,
-            contents.c.digest == content.digest,
-            contents.c.size_bytes == content.size_bytes,
-            contents.c.condemned_at.is_(None),
-        )
-        known = select(contents.c.content_id, contents.c.object_key).where(same).limit(1).with_for_update()
-        existing = connection.execute(known).one_or_none()
-        if existing is not None:
-            return existing.content_id, existing.object_key
-    row = insert(contents).values(
-        account=account,
-        digest=content.digest,
-        size_bytes=content.size_bytes,
-        inline=content.inline,
-        object_key=content.object_key,
-        created_at=moment,
-    )
-    return connection.execute(row.returning(contents.c.content_id)).scalar_one(), content.object_key
-
-
-def _add_version(connection: Connection, **values: object) -> int:
-    return connection.execute(insert(versions).values(**values).returning(versions.c.version_id)).scalar_one()
-
-
-def _supersede(connection: Connection, version_id: int, moment: int) -> None:
-    connection.execute(update(versions).where(versions.c.version_id == version_id).values(superseded_at=moment))
-
-
-def _attach(
-    connection: Connection,
-    context: AnyRow,
-    path: str,
-    kind: FileKind,
-    file_id: str,
-    moment: int,
-    values: dict[str, Any],
-) -> None:
-    """Put a node at `path` and the folders it needs above it, counting it in the one it joins."""
-    parent, name = split_path(path)
-    row = {
-        "context_id": context.context_id,
-        "generation": context.generation,
-        "parent": parent,
-        "name": name,
-        "kind": kind,
-        "file_id": file_id,
-        "created_at": moment,
-        "modified_at": moment,
-    }
-    connection.execute(insert(nodes).values({**row, **values}))
-    if not parent:
-        return
-    joined = _at(context.context_id, context.generation, parent)
-    counted = update(nodes).where(joined).values(child_count=nodes.c.child_count + 1, modified_at=moment)
-    if connection.execute(counted).rowcount == 0:
-        _attach(connection, context, parent, FileKind.FOLDER, new_file_id(), moment, {"child_count": 1})
-
-
-def _detach(connection: Connection, context: AnyRow, path: str) -> None:
-    """Count a removed node out of its folder, and remove the folders it leaves empty."""
-    for folder in ancestor_folders(path):
-        here = _at(context.context_id, context.generation, folder)
-        connection.execute(update(nodes).where(here).values(child_count=nodes.c.child_count - 1))
-        if connection.execute(delete(nodes).where(here, nodes.c.child_count <= 0)).rowcount == 0:
-            return

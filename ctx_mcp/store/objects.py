@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -61,9 +61,38 @@ class DiskObjects:
             async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(chunk)
 
+    def put_blocking(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Do what `put` does, in the thread that calls it."""
+        with _translated():
+            obstore.put(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
+            _sync_file(self._folder / key, self._folder)
+
+    def get_blocking(self, key: str, size_bytes: int) -> Iterator[bytes]:
+        """Yield a whole object of this size, in the thread that calls it.
+
+        Raises:
+            StoreUnusable: the object is gone, shorter, or cannot be read.
+        """
+        left = size_bytes
+        with _translated():
+            answer = obstore.get(self._store, key)
+            for chunk in answer.stream(min_chunk_size=_PART_BYTES // 4):
+                left -= len(chunk)
+                yield bytes(chunk)
+        if left:
+            raise StoreUnusable("the bytes of this file are not all in the object store")
+
+    def delete_blocking(self, key: str) -> None:
+        """Do what `delete` does, in the thread that calls it."""
+        (self._folder / key).unlink(missing_ok=True)
+
     async def holds(self, key: str, size_bytes: int) -> bool:
         """Tell whether an object is there with its full size."""
-        return await anyio.to_thread.run_sync(_size_of, self._folder / key) == size_bytes
+        return await anyio.to_thread.run_sync(self.holds_blocking, key, size_bytes)
+
+    def holds_blocking(self, key: str, size_bytes: int) -> bool:
+        """Do what `holds` does, in the thread that calls it."""
+        return _size_of(self._folder / key) == size_bytes
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""

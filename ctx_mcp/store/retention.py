@@ -1,4 +1,4 @@
-"""What the sweep removes, in small transactions: rows whose retention has ended, then bytes no row names.
+"""What the sweep removes, in small transactions: files of recycle rules, rows past their retention, then bytes.
 
 Bytes go in two steps, so that a crash between them leaves an unreferenced object and never a row without bytes:
 a content no version names is condemned (from then on no writer takes it up again), its object is deleted, its
@@ -7,17 +7,37 @@ row is forgotten. Source: docs/storage.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, func, select, tuple_, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, or_, select, tuple_, update
 
 from ctx_mcp.domain.clock import to_micros
-from ctx_mcp.store.database import Database
-from ctx_mcp.store.schema import contents, contexts, nodes, tasks, versions
+from ctx_mcp.domain.models import FileKind
+from ctx_mcp.domain.paths import split_path
+from ctx_mcp.store.contexts import moment_of
+from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.schema import (
+    base_files,
+    bindings,
+    contents,
+    contexts,
+    metadata,
+    nodes,
+    recycle_rules,
+    replicas,
+    secrets,
+    sessions,
+    task_notes,
+    tasks,
+    versions,
+)
+from ctx_mcp.store.tree_edit import TreeEdit
 
 _VACUUM_PAGES = 1000
+_RECYCLER = "recycle policy"
+_LIVING = select(contexts).where(contexts.c.context_id == bindparam("context_id"), contexts.c.deleted_at.is_(None))
 
 
 class RetentionRows:
@@ -35,8 +55,15 @@ class RetentionRows:
             if removed < limit:
                 removed += _purge_versions(connection, versions.c.context_id == context_id, limit - removed, now)
             if removed < limit:
-                connection.execute(delete(tasks).where(tasks.c.context_id == context_id))
-                removed += connection.execute(delete(contexts).where(contexts.c.context_id == context_id)).rowcount
+                synced = select(replicas.c.replica_id).where(replicas.c.context_id == context_id)
+                removed += _delete_some(connection, base_files, base_files.c.replica_id.in_(synced), limit - removed)
+            if removed < limit:
+                told = select(tasks.c.task_id).where(tasks.c.context_id == context_id)
+                removed += _delete_some(connection, task_notes, task_notes.c.task_id.in_(told), limit - removed)
+            if removed < limit:
+                # Each before what it names.
+                for table in (bindings, replicas, recycle_rules, tasks, contexts):
+                    removed += connection.execute(delete(table).where(table.c.context_id == context_id)).rowcount
             return removed
 
     def purge_versions(self, *, before: datetime, limit: int, now: datetime) -> int:
@@ -45,9 +72,62 @@ class RetentionRows:
             return _purge_versions(connection, versions.c.superseded_at < to_micros(before), limit, now)
 
     def purge_tasks(self, *, before: datetime, limit: int) -> int:
-        """Remove up to `limit` tasks that ended before `before`; return how many went."""
+        """Remove up to `limit` tasks that ended before `before`, and lines of their reports; return how many went."""
+        due = tasks.c.finished_at < to_micros(before)
+        told = select(tasks.c.task_id).where(due)
         with self._database.write() as connection:
-            return _delete_some(connection, tasks, tasks.c.finished_at < to_micros(before), limit)
+            removed = _delete_some(connection, task_notes, task_notes.c.task_id.in_(told), limit)
+            if removed < limit:
+                removed += _delete_some(connection, tasks, due, limit - removed)
+            return removed
+
+    def purge_sessions(self, *, before: datetime, limit: int) -> int:
+        """Remove up to `limit` sessions that ended before `before`; their bindings went when they ended."""
+        with self._database.write() as connection:
+            return _delete_some(connection, sessions, sessions.c.finished_at < to_micros(before), limit)
+
+    def recycle(self, *, limit: int, now: datetime) -> int:
+        """Delete up to `limit` files that stand longer without a write than a rule lets them; return how many went.
+
+        Each rule holds for its path and all that is below it; where several do, the strictest does.
+        """
+        with self._database.read() as connection:
+            rules = connection.execute(select(recycle_rules)).all()
+        removed = 0
+        for rule in rules:
+            # Looked for outside the write lock: it takes a walk through all that is below the path.
+            due = self._find_due(rule, limit - removed, now)
+            removed += self._recycle(rule, due, now) if due else 0
+            if removed >= limit:
+                break
+        return removed
+
+    def _find_due(self, rule: AnyRow, limit: int, now: datetime) -> dict[str, int]:
+        """Return the versions of files that have stood too long, by path."""
+        generation = select(contexts.c.generation).where(contexts.c.context_id == rule.context_id)
+        current = and_(nodes.c.context_id == rule.context_id, nodes.c.generation == generation.scalar_subquery())
+        parent, name = split_path(rule.path)
+        inside = rule.path.rstrip("/")
+        # A range of the key rather than a pattern: "0" is the character behind "/".
+        below = and_(nodes.c.parent > f"{inside}/", nodes.c.parent < f"{inside}0")
+        itself = and_(nodes.c.parent == parent, nodes.c.name == name)
+        is_due = and_(nodes.c.kind == FileKind.FILE, nodes.c.modified_at < to_micros(now - timedelta(days=rule.days)))
+        query = select(nodes).where(current, is_due, or_(nodes.c.parent == rule.path, below, itself)).limit(limit)
+        with self._database.read() as connection:
+            return {f"{row.parent.rstrip('/')}/{row.name}": row.version_id for row in connection.execute(query)}
+
+    def _recycle(self, rule: AnyRow, due: Mapping[str, int], now: datetime) -> int:
+        with self._database.write() as connection:
+            context = connection.execute(_LIVING, {"context_id": rule.context_id}).one_or_none()
+            if context is None:
+                # Its files are gone from everyone's sight already, and can be brought back with it.
+                return 0
+            tree = TreeEdit(connection, context, due, actor=_RECYCLER, moment=moment_of(context, now))
+            standing = [path for path in due if (file := tree.get_file(path)) and file.version_id == due[path]]
+            for path in standing:
+                tree.remove(path)
+            tree.write()
+            return len(standing)
 
     def release_space(self) -> None:
         """Give some of the space that removed rows took back to the disk."""
@@ -77,7 +157,7 @@ class RetentionRows:
 
     def count_rows(self) -> dict[str, int]:
         """Return how many rows each table holds; for inspection and tests."""
-        tables = (contexts, nodes, versions, contents, tasks)
+        tables = [table for table in metadata.sorted_tables if table is not secrets]
         with self._database.read() as connection:
             return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 

@@ -1,7 +1,8 @@
 """The tables, as SQLAlchemy Core sees them. Normative page: docs/storage.md; migrations make the same tables.
 
 Moments are microseconds since 1970 (`_at`), sizes are bytes. A node is what stands at a path now; a version is
-what was ever written there; a content is a run of bytes that versions share by digest.
+what was ever written there; a content is a run of bytes that versions share by digest. A replica is a folder of this
+machine that is synced with a part of a context; a base file is what both had after the last sync.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """Head of the migrations; a store of another revision is migrated, or refused when it is newer."""
 
 metadata = MetaData(
@@ -39,6 +40,7 @@ _RowNumber = BigInteger().with_variant(Integer, "sqlite")
 ACTIVE_TASK = "state IN ('working', 'input_required')"
 ACTIVE_CLEAR = f"kind = 'clear' AND {ACTIVE_TASK}"
 ACTIVE_SWEEP = f"kind = 'sweep' AND {ACTIVE_TASK}"
+ACTIVE_SYNC = f"kind = 'sync' AND {ACTIVE_TASK}"
 
 # Names sort by code point everywhere, so that a page token means the same on every engine.
 _Path = Text().with_variant(Text(collation="C"), "postgresql")
@@ -102,6 +104,8 @@ versions = Table(
     Column("content_id", _RowNumber, ForeignKey("contents.content_id")),
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),
     Column("digest", String(64)),
+    Column("mode", Integer),
+    Column("mtime_ns", BigInteger),
     Column("actor", Text, nullable=False, server_default=""),
     Column("created_at", BigInteger, nullable=False),
     Column("superseded_at", BigInteger),
@@ -124,6 +128,8 @@ nodes = Table(
     Column("version_id", _RowNumber),
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),
     Column("digest", String(64)),
+    Column("mode", Integer),
+    Column("mtime_ns", BigInteger),
     Column("child_count", BigInteger, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     Column("modified_at", BigInteger, nullable=False),
@@ -138,11 +144,17 @@ tasks = Table(
     Column("context_id", String(64), ForeignKey("contexts.context_id")),
     Column("kind", String(32), nullable=False),
     Column("state", String(32), nullable=False),
+    Column("session_id", String(64)),
+    # No foreign key: a session's replicas go when it ends, and the reports of its syncs stay.
+    Column("replica_id", _RowNumber),
     Column("parameters", Text, nullable=False, server_default="{}"),
     Column("files_done", BigInteger, nullable=False, server_default="0"),
     Column("files_total", BigInteger),
     Column("bytes_done", BigInteger, nullable=False, server_default="0"),
     Column("bytes_total", BigInteger),
+    Column("conflict_count", BigInteger, nullable=False, server_default="0"),
+    Column("failure_count", BigInteger, nullable=False, server_default="0"),
+    Column("skipped_count", BigInteger, nullable=False, server_default="0"),
     Column("error_code", String(64)),
     Column("error_message", Text),
     Column("lease_owner", String(64)),
@@ -172,4 +184,102 @@ tasks = Table(
         postgresql_where=text(ACTIVE_TASK),
     ),
     Index("ix_tasks_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
+    Index(
+        "ix_tasks_active_sync",
+        "replica_id",
+        "created_at",
+        sqlite_where=text(ACTIVE_SYNC),
+        postgresql_where=text(ACTIVE_SYNC),
+    ),
+    Index("ix_tasks_replica_id", "replica_id", "created_at", sqlite_where=text("replica_id IS NOT NULL")),
+    Index("ix_tasks_session_id", "session_id", sqlite_where=text("session_id IS NOT NULL")),
+)
+
+task_notes = Table(
+    "task_notes",
+    metadata,
+    # No foreign key: the sweep takes a task's notes away in steps, and the task after them.
+    Column("task_id", String(64), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(32), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("text", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", String(64), primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("labels", Text, nullable=False, server_default="{}"),
+    Column("root", Text, nullable=False),
+    Column("idle_timeout_s", Integer),
+    Column("created_at", BigInteger, nullable=False),
+    Column("last_used_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Index("ix_sessions_account_created", "account", "created_at", "session_id"),
+    Index("ix_sessions_last_used_at", "last_used_at", sqlite_where=text("finished_at IS NULL")),
+    Index("ix_sessions_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("replica_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("account", String(255), nullable=False),
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), nullable=False),
+    Column("folder", Text, nullable=False),
+    Column("context_path", _Path, nullable=False),
+    Column("mark", String(64), nullable=False, server_default=""),
+    Column("created_at", BigInteger, nullable=False),
+    Column("synced_at", BigInteger),
+    Index("uq_replicas_account_context_id_folder", "account", "context_id", "folder", "context_path", unique=True),
+    Index("ix_replicas_context_id", "context_id"),
+    # A number that came again would take over what an old task or a killed sync left under it.
+    sqlite_autoincrement=True,
+)
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("session_id", String(64), ForeignKey("sessions.session_id"), primary_key=True),
+    Column("path", _Path, primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), nullable=False),
+    Column("replica_id", _RowNumber, ForeignKey("replicas.replica_id"), nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("policy", Text),
+    Column("bound_at", BigInteger, nullable=False),
+    Index("ix_bindings_context_id", "context_id"),
+    Index("ix_bindings_replica_id", "replica_id"),
+    sqlite_with_rowid=False,
+)
+
+base_files = Table(
+    "base_files",
+    metadata,
+    # No foreign keys: a sync writes these rows by the hundred thousand.
+    Column("replica_id", _RowNumber, primary_key=True, autoincrement=False),
+    Column("parent", _Path, primary_key=True),
+    Column("name", _Path, primary_key=True),
+    Column("version_id", _RowNumber, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("mtime_ns", BigInteger, nullable=False),
+    Column("ctime_ns", BigInteger, nullable=False),
+    Column("mode", Integer, nullable=False),
+    Column("digest", String(64)),
+    sqlite_with_rowid=False,
+)
+
+recycle_rules = Table(
+    "recycle_rules",
+    metadata,
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), primary_key=True),
+    Column("path", _Path, primary_key=True),
+    Column("days", Integer, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )

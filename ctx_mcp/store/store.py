@@ -12,6 +12,9 @@ from ctx_mcp.store.database import Database
 from ctx_mcp.store.files import FileRows
 from ctx_mcp.store.objects import DiskObjects
 from ctx_mcp.store.retention import RetentionRows
+from ctx_mcp.store.sessions import SessionRows
+from ctx_mcp.store.sync import SyncRows
+from ctx_mcp.store.sync_tasks import SyncTaskRows
 from ctx_mcp.store.tasks import TaskRows
 
 
@@ -21,6 +24,9 @@ class Store:
     contexts: ContextRows
     files: FileRows
     tasks: TaskRows
+    sessions: SessionRows
+    sync: SyncRows
+    sync_tasks: SyncTaskRows
     retention: RetentionRows
     objects: DiskObjects
     url_key: bytes
@@ -47,6 +53,9 @@ def open_store(data_dir: Path, limits: Limits) -> Store:
         contexts=ContextRows(database),
         files=FileRows(database),
         tasks=TaskRows(database, lease_s=limits.lease_s),
+        sessions=SessionRows(database),
+        sync=SyncRows(database, lease_s=limits.lease_s),
+        sync_tasks=SyncTaskRows(database, lease_s=limits.lease_s),
         retention=RetentionRows(database),
         objects=objects,
         url_key=database.secret("url-signing-key"),

@@ -1,28 +1,23 @@
-"""Rows of tasks: long jobs with a lease, and the clear job's own steps.
-
-A task is worked on only by the holder of its lease; every step renews the lease in the transaction that does
-the step's work, so a process that lost it changes nothing more. Source: docs/adr/0003.
-"""
+"""Rows of tasks: long jobs with a lease, and the clear job's own steps. Source: docs/adr/0003."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, text, tuple_, update
+from sqlalchemy import Connection, and_, delete, insert, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
-from ctx_mcp.domain.errors import LeaseLost, TaskNotFound
+from ctx_mcp.domain.errors import TaskNotFound
 from ctx_mcp.domain.identity import new_task_id
 from ctx_mcp.domain.models import ContextState, FileKind, Task, TaskKind, TaskState
 from ctx_mcp.store.contexts import living_context, moment_of, touch
 from ctx_mcp.store.database import AnyRow, Database
-from ctx_mcp.store.schema import ACTIVE_CLEAR, ACTIVE_TASK, contexts, nodes, tasks, versions
+from ctx_mcp.store.leases import IS_ACTIVE, Leases, held_task, settle_task
+from ctx_mcp.store.schema import ACTIVE_CLEAR, contexts, nodes, tasks, versions
 
-# As text: with bound values the planner could not tell that the partial indexes hold what is asked for.
-_ACTIVE = text(ACTIVE_TASK)
 _ACTIVE_CLEAR = text(ACTIVE_CLEAR)
 _LATEST_SWEEP = (
     select(tasks)
@@ -37,7 +32,7 @@ class TaskRows:
 
     def __init__(self, database: Database, *, lease_s: float) -> None:
         self._database = database
-        self._lease = timedelta(seconds=lease_s)
+        self._leases = Leases(lease_s)
 
     def get(
         self, account: str, *, task_id: str | None = None, context_id: str | None = None, kind: str | None = None
@@ -61,12 +56,12 @@ class TaskRows:
             raise TaskNotFound(
                 f"no task {task_id[:100]!r}" if task_id is not None else f"no {kind} task of context {context_id!r}"
             )
-        return _task(row)
+        return task_of(row)
 
     def claim(self, owner: str, *, now: datetime) -> tuple[str, Task] | None:
         """Take over one active clear whose lease has run out, and return its account with it."""
         moment = to_micros(now)
-        ready = and_(_ACTIVE, tasks.c.kind == TaskKind.CLEAR, self._is_free(moment))
+        ready = and_(IS_ACTIVE, tasks.c.kind == TaskKind.CLEAR, self._leases.are_free(moment))
         query = select(tasks).where(ready).order_by(tasks.c.lease_until).limit(1)
         with self._database.read() as connection:
             if connection.execute(query).one_or_none() is None:
@@ -75,8 +70,8 @@ class TaskRows:
             row = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 return None
-            self._hold(connection, row.task_id, owner, moment)
-            return row.account, _task(row)
+            self._leases.hold(connection, row.task_id, owner, moment)
+            return row.account, task_of(row)
 
     def start_clear(self, account: str, context_id: str, *, owner: str, now: datetime) -> tuple[Task, bool]:
         """Let all files of a context vanish together, and return the task that buries them and if it is new.
@@ -92,7 +87,7 @@ class TaskRows:
             running = and_(tasks.c.context_id == context_id, _ACTIVE_CLEAR)
             task = connection.execute(select(tasks).where(running)).one_or_none()
             if task is not None:
-                return _task(task), False
+                return task_of(task), False
             moment = moment_of(context, now)
             values = {
                 "task_id": new_task_id(),
@@ -106,12 +101,12 @@ class TaskRows:
                 "created_at": moment,
                 "updated_at": moment,
                 "lease_owner": owner,
-                "lease_until": self._until(to_micros(now)),
+                "lease_until": self._leases.until(to_micros(now)),
             }
             task = connection.execute(insert(tasks).values(**values).returning(*tasks.c)).one()
             emptied = {"generation": context.generation + 1, "file_count": 0, "size_bytes": 0}
             touch(connection, context_id, moment, state=ContextState.CLEARING, **emptied)
-            return _task(task), True
+            return task_of(task), True
 
     def step_clear(self, task_id: str, owner: str, *, limit: int, now: datetime) -> Task:
         """Move up to `limit` cleared nodes into history; the last step makes the context available again.
@@ -120,7 +115,7 @@ class TaskRows:
             LeaseLost: another process holds the task, or it is settled.
         """
         with self._database.write() as connection:
-            task = _locked(connection, task_id, owner)
+            task = held_task(connection, task_id, owner)
             parameters = cast("dict[str, int]", json.loads(task.parameters))
             old = and_(nodes.c.context_id == task.context_id, nodes.c.generation <= parameters["generation"])
             order = (nodes.c.generation, nodes.c.parent, nodes.c.name)
@@ -137,13 +132,13 @@ class TaskRows:
             }
             connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**progress))
             if len(rows) < limit:
-                _settle(connection, task_id, TaskState.COMPLETED, now)
+                settle_task(connection, task_id, TaskState.COMPLETED, now)
                 available = {"state": ContextState.AVAILABLE, "revision": contexts.c.revision + 1}
                 cleared = update(contexts).where(contexts.c.context_id == task.context_id)
                 connection.execute(cleared.values(**available))
             else:
-                self._hold(connection, task_id, owner, to_micros(now))
-            return _task(connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one())
+                self._leases.hold(connection, task_id, owner, to_micros(now))
+            return task_of(connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one())
 
     def start_sweep(self, owner: str, *, interval: timedelta, now: datetime) -> Task | None:
         """Take the store's sweep if it is due: none ran within `interval`, and no living process runs one."""
@@ -159,8 +154,8 @@ class TaskRows:
                 values = {"task_id": new_task_id(), "account": "", "kind": TaskKind.SWEEP, "state": TaskState.WORKING}
                 stamps = {"created_at": moment, "updated_at": moment}
                 row = connection.execute(insert(tasks).values(**values, **stamps).returning(*tasks.c)).one()
-            self._hold(connection, row.task_id, owner, moment)
-            return _task(row)
+            self._leases.hold(connection, row.task_id, owner, moment)
+            return task_of(row)
 
     def renew(self, task_id: str, owner: str, *, now: datetime) -> None:
         """Keep a lease for its full time from now.
@@ -169,8 +164,8 @@ class TaskRows:
             LeaseLost: another process holds the task, or it is settled.
         """
         with self._database.write() as connection:
-            _locked(connection, task_id, owner)
-            self._hold(connection, task_id, owner, to_micros(now))
+            held_task(connection, task_id, owner)
+            self._leases.hold(connection, task_id, owner, to_micros(now))
 
     def complete(self, task_id: str, owner: str, *, now: datetime) -> None:
         """Settle a task as done.
@@ -179,8 +174,8 @@ class TaskRows:
             LeaseLost: another process holds it, or it is settled already.
         """
         with self._database.write() as connection:
-            _locked(connection, task_id, owner)
-            _settle(connection, task_id, TaskState.COMPLETED, now)
+            held_task(connection, task_id, owner)
+            settle_task(connection, task_id, TaskState.COMPLETED, now)
 
     def _is_sweep_due(self, latest: AnyRow | None, interval: timedelta, now: datetime) -> bool:
         if latest is None:
@@ -189,33 +184,7 @@ class TaskRows:
             # One that ended in the future was stamped by a clock that has been set back since.
             return not now - interval < from_micros(latest.finished_at) <= now
         moment = to_micros(now)
-        return not moment <= latest.lease_until <= self._until(moment)
-
-    def _is_free(self, moment: int) -> ColumnElement[bool]:
-        """Match tasks nobody holds; no lease is longer than ours, so a later one is of a clock set back since."""
-        late, early = tasks.c.lease_until > self._until(moment), tasks.c.lease_until < moment
-        return or_(tasks.c.lease_until.is_(None), early, late)
-
-    def _until(self, moment: int) -> int:
-        return moment + int(self._lease / timedelta(microseconds=1))
-
-    def _hold(self, connection: Connection, task_id: str, owner: str, moment: int) -> None:
-        lease = {"lease_owner": owner, "lease_until": self._until(moment), "updated_at": moment}
-        connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**lease))
-
-
-def _locked(connection: Connection, task_id: str, owner: str) -> AnyRow:
-    held = and_(tasks.c.task_id == task_id, tasks.c.lease_owner == owner, _ACTIVE)
-    row = connection.execute(select(tasks).where(held).with_for_update()).one_or_none()
-    if row is None:
-        raise LeaseLost(f"the task {task_id} is settled, or another process works on it")
-    return row
-
-
-def _settle(connection: Connection, task_id: str, state: TaskState, now: datetime, **values: object) -> None:
-    moment = to_micros(now)
-    ended = {"state": state, "updated_at": moment, "finished_at": moment, "lease_until": None, **values}
-    connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(ended))
+        return not moment <= latest.lease_until <= self._leases.until(moment)
 
 
 def _bury(connection: Connection, files: Sequence[AnyRow], moment: int) -> None:
@@ -238,7 +207,9 @@ def _bury(connection: Connection, files: Sequence[AnyRow], moment: int) -> None:
     connection.execute(insert(versions), tombstones)
 
 
-def _task(row: AnyRow) -> Task:
+def task_of(row: AnyRow) -> Task:
+    """Return a task's row as everyone sees it."""
+    asked: dict[str, Any] = json.loads(row.parameters) if row.kind == TaskKind.SYNC else {}
     return Task(
         task_id=row.task_id,
         kind=row.kind,
@@ -253,4 +224,12 @@ def _task(row: AnyRow) -> Task:
         finished_at=from_micros(row.finished_at) if row.finished_at is not None else None,
         error_code=row.error_code,
         error_message=row.error_message,
+        session_id=row.session_id,
+        path=asked.get("path"),
+        context_path=asked.get("context_path"),
+        mode=asked.get("mode"),
+        is_dry_run=bool(asked.get("dry_run")),
+        conflict_count=row.conflict_count,
+        failure_count=row.failure_count,
+        skipped_count=row.skipped_count,
     )

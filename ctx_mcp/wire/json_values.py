@@ -11,13 +11,22 @@ from ctx_mcp.domain.errors import InvalidArgument
 JsonObject = dict[str, object]
 
 
-def parse_object(body: bytes) -> JsonObject | None:
+def parse_object(body: bytes | str) -> JsonObject | None:
     """Return the JSON object in `body`; None when it is anything else."""
+    return as_object(_parsed(body))
+
+
+def parse_list(text: bytes | str) -> list[object] | None:
+    """Return the JSON array in `text`; None when it is anything else."""
+    value = _parsed(text)
+    return cast("list[object]", value) if isinstance(value, list) else None
+
+
+def _parsed(text: bytes | str) -> object:
     try:
-        value: object = json.loads(body)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return as_object(value)
 
 
 def as_object(value: object) -> JsonObject | None:
@@ -78,3 +87,33 @@ def bool_parameter(query: Mapping[str, str], name: str) -> bool:
     if value == "true":
         return True
     raise InvalidArgument(f"parameter {name} must be true or false, not {value[:40]!r}")
+
+
+def object_parameter(query: Mapping[str, str], name: str) -> JsonObject:
+    """Return a parameter that is the JSON text of an object; an absent or empty one gives an empty object.
+
+    Raises:
+        InvalidArgument: it is the text of anything else.
+    """
+    value = query.get(name, "")
+    if not value.strip():
+        return {}
+    found = parse_object(value)
+    if found is None:
+        raise InvalidArgument(f"parameter {name} must be a JSON object")
+    return found
+
+
+def list_parameter(query: Mapping[str, str], name: str) -> list[object]:
+    """Return a parameter that is the JSON text of a list; an absent or empty one gives an empty list.
+
+    Raises:
+        InvalidArgument: it is the text of anything else.
+    """
+    value = query.get(name, "")
+    if not value.strip():
+        return []
+    found = parse_list(value)
+    if found is None:
+        raise InvalidArgument(f"parameter {name} must be a JSON list")
+    return found

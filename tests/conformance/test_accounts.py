@@ -10,23 +10,38 @@ import pytest
 from ctx_mcp import Context
 from ctx_mcp.client.http_transport import HttpTransport
 from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.domain.sessions import BindingRequest
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.native import NativeDialect
 from ctx_mcp.wire.operations import (
     OPERATIONS,
+    BindContexts,
+    CancelTask,
     ClearContext,
+    CreateSession,
     DeleteContext,
     DeleteFile,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
+    GetSession,
+    GetSessionLabels,
+    GetSyncInfo,
     GetTask,
+    KeepSessionAlive,
+    ListBindings,
     ListContexts,
     ListFiles,
+    ListSessions,
+    ListSyncNotes,
+    LoadInternalContexts,
     Operation,
     ReadFile,
+    ReleaseSession,
+    SetSessionLabels,
+    StartSync,
     UpdateContext,
     WriteFile,
 )
@@ -82,6 +97,9 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_p
     await owner.send(WriteFile(made, "/f", b"secret"))
     task = (await owner.send(ClearContext(made))).result
     assert task is not None
+    session = (await owner.send(CreateSession(labels={"whose": "mine"}))).result.session_id
+    await owner.send(BindContexts(session, (BindingRequest(made, "/data"),)))
+    (sync,) = (await owner.send(StartSync(made, "/data", session))).result.tasks
     attempts: dict[type[Operation[object]], Operation[object]] = {
         GetContext: GetContext(context_id=made),
         UpdateContext: UpdateContext(made, "stolen"),
@@ -94,14 +112,35 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_p
         DeleteFile: DeleteFile(made, "/f"),
         ReadFile: ReadFile(made, "/f"),
         WriteFile: WriteFile(made, "/f", b"x"),
+        CreateSession: CreateSession((BindingRequest(made, "/data"),)),
+        CancelTask: CancelTask(sync.task_id),
+        ListSyncNotes: ListSyncNotes(sync.task_id),
+        GetSession: GetSession(session),
+        ReleaseSession: ReleaseSession(session),
+        KeepSessionAlive: KeepSessionAlive(session),
+        SetSessionLabels: SetSessionLabels(session, {}),
+        GetSessionLabels: GetSessionLabels(session),
+        BindContexts: BindContexts(session, (BindingRequest(made, "/data"),)),
+        ListBindings: ListBindings(session),
+        GetSyncInfo: GetSyncInfo(session),
+        StartSync: StartSync(made, "/data", session),
+        LoadInternalContexts: LoadInternalContexts(session, ("file_transfer",)),
     }
-    assert {*attempts, ListContexts} == set(OPERATIONS)
-    for attempt in attempts.values():
+    assert {*attempts, ListContexts, ListSessions} == set(OPERATIONS)
+    for kind, attempt in attempts.items():
         with pytest.raises(AGBError) as failure:
             await foreign.send(attempt)
-        assert failure.value.error_code == "Context.NotFound", attempt
+        expected = "Context.NotFound"
+        if kind in (CancelTask, ListSyncNotes):
+            expected = "Task.NotFound"
+        elif "session_id" in kind.__slots__:
+            expected = "InvalidMcpSession.NotFound"
+        assert failure.value.error_code == expected, attempt
         assert failure.value.request_id
     assert (await foreign.send(ListContexts())).result.contexts == ()
+    assert (await foreign.send(ListSessions())).result.sessions == ()
+    assert [each.session_id for each in (await owner.send(ListSessions())).result.sessions] == [session]
+    assert (await owner.send(GetSessionLabels(session))).result == {"whose": "mine"}
     with pytest.raises(AGBError) as failure:
         await foreign.send(GetTask(task_id=task.task_id))
     assert failure.value.error_code == "Task.NotFound"

@@ -6,10 +6,13 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
@@ -18,6 +21,7 @@ import ctx_mcp.store.database as database_module
 from ctx_mcp import AsyncClient
 from ctx_mcp.domain.errors import StoreUnusable
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.schema import SCHEMA_REVISION, metadata
 from ctx_mcp.store.store import open_store
 
@@ -66,7 +70,68 @@ def test_a_fresh_store_has_what_only_sqlite_can_tell(tmp_path: Path) -> None:
         made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert "AUTOINCREMENT" in made["versions"]
-    assert made["nodes"].rstrip().endswith("WITHOUT ROWID")
+    assert "AUTOINCREMENT" in made["replicas"]
+    for table in ("nodes", "bindings", "base_files", "task_notes", "recycle_rules"):
+        assert made[table].rstrip().endswith("WITHOUT ROWID"), table
+
+
+_DIGEST = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+FORMER_ROWS = f"""
+INSERT INTO contexts (context_id, account, name, state, file_count, size_bytes, created_at, last_used_at)
+    VALUES ('ctx-1', 'an account', 'a context', 'available', 1, 5, 1, 1);
+INSERT INTO contents (content_id, account, digest, size_bytes, inline, created_at)
+    VALUES (3, 'an account', '{_DIGEST}', 5, x'68656c6c6f', 1);
+INSERT INTO versions (version_id, context_id, file_id, path, kind, content_id, size_bytes, digest, created_at)
+    VALUES (7, 'ctx-1', 'file-1', '/a/b.txt', 'write', 3, 5, '{_DIGEST}', 1);
+INSERT INTO nodes (context_id, generation, parent, name, kind, file_id, version_id, size_bytes, digest, child_count,
+                   created_at, modified_at)
+    VALUES ('ctx-1', 1, '', '', 'FOLDER', 'file-2', NULL, 0, NULL, 1, 1, 1),
+           ('ctx-1', 1, '/', 'a', 'FOLDER', 'file-3', NULL, 0, NULL, 1, 1, 1),
+           ('ctx-1', 1, '/a', 'b.txt', 'FILE', 'file-1', 7, 5, '{_DIGEST}', 0, 1, 1);
+INSERT INTO tasks (task_id, account, context_id, kind, state, created_at, updated_at, finished_at)
+    VALUES ('task-1', 'an account', 'ctx-1', 'clear', 'completed', 1, 1, 1);
+"""
+
+
+def test_a_store_of_the_first_format_keeps_everything_when_it_is_migrated(tmp_path: Path) -> None:
+    _make_former_store(tmp_path)
+    store = open_store(tmp_path, DEFAULT_LIMITS)
+    opened = store.files.open("an account", "ctx-1", "/a/b.txt")
+    assert (opened.content.inline, opened.entry.etag) == (b"hello", "v7")
+    assert store.tasks.get("an account", task_id="task-1").conflict_count == 0
+    rows = store.retention.count_rows()
+    assert {name: count for name, count in rows.items() if count} == {
+        "contexts": 1,
+        "nodes": 3,
+        "versions": 1,
+        "contents": 1,
+        "tasks": 1,
+    }
+    written = store.files.write(
+        "an account", "ctx-1", "/a/b.txt", StoredContent("01", 1, b"x"), actor="", now=datetime.now(UTC)
+    )
+    assert written.entry.etag == "v8"
+    replica = store.sync.open_replica("an account", "ctx-1", "/folder", "/", now=datetime.now(UTC))
+    listed, base = store.sync.list_folder(replica, "/a")
+    assert [(file.name, file.version, file.mode) for file in listed.files.values()] == [("b.txt", 8, None)]
+    assert base == {}
+    store.close()
+    made_afresh = tmp_path / "afresh"
+    open_store(made_afresh, DEFAULT_LIMITS).close()
+    assert _statements(tmp_path / "ctx.db") == _statements(made_afresh / "ctx.db")
+
+
+def _make_former_store(folder: Path) -> None:
+    """Make a store as revision 0001 left it: one file in a folder, and a clear that has ended."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(f"sqlite:///{folder / 'ctx.db'}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for statement in FORMER_ROWS.strip().split(";\n"):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
 
 
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -113,6 +178,7 @@ OPEN = """
 import sys
 from pathlib import Path
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.store import open_store
 sys.stdin.readline()
 store = open_store(Path(sys.argv[1]), DEFAULT_LIMITS)

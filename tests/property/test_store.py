@@ -129,8 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
             with pytest.raises(ContextNotFound):
                 self.store.tasks.start_clear(ACCOUNT, context_id, owner="me", now=NOW)
             return
-        task, _ = self.store.tasks.start_clear(ACCOUNT, context_id, owner="me", now=NOW)
-        self.files[context_id] = {}
+        task, is_new = self.store.tasks.start_clear(ACCOUNT, context_id, owner="me", now=NOW)
+        if is_new:
+            # One that joins a running clear takes no more files.
+            self.files[context_id] = {}
         while finish and not task.is_final:
             task = self.store.tasks.step_clear(task.task_id, "me", limit=step, now=NOW)
 

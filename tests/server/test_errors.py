@@ -43,7 +43,7 @@ def check(text: str, code: str, *said: str) -> None:
 
 
 def named_tools(text: str) -> set[str]:
-    return set(re.findall(r"\b(?:context|file)_\w+", text)) - ARGUMENT_NAMES
+    return set(re.findall(r"\b(?:context|file|session|task)_\w+", text)) - ARGUMENT_NAMES
 
 
 async def test_arguments_that_do_not_fit_are_named_with_what_fits(host: Host) -> None:

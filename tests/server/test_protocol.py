@@ -112,6 +112,6 @@ async def test_the_server_says_who_it_is_and_how_to_use_it(host: Host) -> None:
 
 async def test_the_instructions_are_short_and_name_tools_that_exist(host: Host) -> None:
     assert len(INSTRUCTIONS.encode()) <= 1228
-    named = set(re.findall(r"\b(?:context|file)_\w+", INSTRUCTIONS)) - {"context_id"}
+    named = set(re.findall(r"\b(?:context|file|session|task)_\w+", INSTRUCTIONS)) - {"context_id"}
     assert named <= set(host.tools)
     assert {"context_list", "context_create", "file_read", "file_write"} <= named

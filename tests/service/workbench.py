@@ -11,6 +11,7 @@ from ctx_mcp import AsyncContextService
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Caller
 from ctx_mcp.service.local import LocalService
+from ctx_mcp.service.session_folders import HostFolders
 from ctx_mcp.store.store import Store, open_store
 from ctx_mcp.wire.operations import OWN_CAPABILITIES, Capabilities, Operation, R, Reply
 
@@ -26,7 +27,13 @@ class Workbench:
         self.data_dir = data_dir
         self.now = START
         self.store: Store = open_store(data_dir, limits)
-        self.service = LocalService(self.store, base_url=_no_url, limits=limits, clock=lambda: self.now)
+        self.service = LocalService(
+            self.store,
+            base_url=_no_url,
+            folders=HostFolders(None, data_dir=data_dir),
+            limits=limits,
+            clock=lambda: self.now,
+        )
         self.caller = Caller(account, actor="a test")
         self.context = AsyncContextService(self)
         self.capabilities: Capabilities = OWN_CAPABILITIES

@@ -103,7 +103,13 @@ def test_what_the_api_has_no_call_for_is_refused(operation: Operation[Any]) -> N
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/sdk/Nothing"), ("POST", "/sdk/GetContext"), ("GET", "/sdk/DeleteContext"), ("GET", "/sdk/")],
+    [
+        ("GET", "/sdk/Nothing"),
+        ("POST", "/mcp/nothing"),
+        ("POST", "/sdk/GetContext"),
+        ("GET", "/sdk/DeleteContext"),
+        ("GET", "/sdk/"),
+    ],
 )
 def test_an_unknown_call_is_named_so(method: str, path: str) -> None:
     with pytest.raises(UnknownOperation):

@@ -28,22 +28,47 @@ from ctx_mcp.domain.models import (
     PresignedUrl,
     Task,
 )
+from ctx_mcp.domain.sessions import (
+    Binding,
+    BindingRequest,
+    InternalContext,
+    Session,
+    SessionPage,
+    StartedSyncs,
+    SyncNote,
+    SyncNotePage,
+    SyncStatus,
+)
 from ctx_mcp.wire.http_messages import HttpRequest
 from ctx_mcp.wire.native import NativeDialect
 from ctx_mcp.wire.operations import (
     OPERATIONS,
+    BindContexts,
+    CancelTask,
     ClearContext,
+    CreateSession,
     DeleteContext,
     DeleteFile,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
+    GetSession,
+    GetSessionLabels,
+    GetSyncInfo,
     GetTask,
+    KeepSessionAlive,
+    ListBindings,
     ListContexts,
     ListFiles,
+    ListSessions,
+    ListSyncNotes,
+    LoadInternalContexts,
     Operation,
     ReadFile,
+    ReleaseSession,
     Reply,
+    SetSessionLabels,
+    StartSync,
     UpdateContext,
     WriteFile,
 )
@@ -53,6 +78,25 @@ MOMENT = datetime(2026, 11, 21, 0, 11, 25, 123456, tzinfo=UTC)
 CONTEXT = ContextRecord("ctx-1", "my é 😀", "available", MOMENT, MOMENT)
 ENTRY = FileEntry("file-1", "/d/a b", "a b", "FILE", 7, MOMENT, MOMENT, "v1", "ab" * 32)
 TASK = Task("task-1", "clear", "working", "ctx-1", 1, 2, 3, 4, MOMENT, MOMENT)
+SYNC = Task(
+    "task-2",
+    "sync",
+    "failed",
+    "ctx-1",
+    error_code="Sync.Incomplete",
+    error_message="é",
+    session_id="session-1",
+    path="/home/x",
+    context_path="/",
+    mode="both",
+    is_dry_run=True,
+    conflict_count=1,
+    failure_count=2,
+    skipped_count=3,
+)
+BINDING = Binding("ctx-1", "/home/x", "/", '{"uploadPolicy": {}}', "my é", MOMENT)
+SESSION = Session("session-1", "RUNNING", {"k": "é"}, (BINDING, Binding("ctx-2", "/y")), 300, MOMENT, MOMENT)
+STATUS = SyncStatus("ctx-1", "/home/x", "upload", "Failed", "é", MOMENT, MOMENT, "task-2")
 ALL_BYTES = bytes(range(256))
 
 EXCHANGES: list[tuple[Operation[Any], object]] = [
@@ -76,6 +120,35 @@ EXCHANGES: list[tuple[Operation[Any], object]] = [
     (ReadFile("ctx-1", "/f"), FileContent(ENTRY, b"")),
     (WriteFile("ctx-1", "/f", ALL_BYTES, "v1"), ENTRY),
     (WriteFile("ctx-1", "/f", b""), ENTRY),
+    (CancelTask("task-2"), SYNC),
+    (CreateSession(), Session("session-1")),
+    (
+        CreateSession((BindingRequest("ctx-1", "/x"), BindingRequest("ctx-2", "/y", "/", "{}")), {"k": "é"}, 5, "i"),
+        SESSION,
+    ),
+    (GetSession("session-1"), SESSION),
+    (ListSessions(), SessionPage(())),
+    (ListSessions({"k": "é"}, 3, "t"), SessionPage((SESSION, Session("session-2", "DELETING")), "t", 3, 9)),
+    (ReleaseSession("session-1"), None),
+    (KeepSessionAlive("session-1"), None),
+    (SetSessionLabels("session-1", {"k": "é", "": ""}), None),
+    (SetSessionLabels("session-1", {}), None),
+    (GetSessionLabels("session-1"), {"k": "é"}),
+    (GetSessionLabels("session-1"), {}),
+    (BindContexts("session-1", (BindingRequest("ctx-1", "/x"),)), None),
+    (ListBindings("session-1"), (BINDING, Binding("ctx-2", "/y"))),
+    (ListBindings("session-1"), ()),
+    (GetSyncInfo(), ()),
+    (GetSyncInfo("session-1", "ctx-1", "/x", "upload"), (STATUS, SyncStatus("c", "/p", "download", "Pending"))),
+    (StartSync(), StartedSyncs()),
+    (StartSync("ctx-1", "/x", "session-1", "both", "/", "fail", True, True), StartedSyncs((SYNC, TASK))),
+    (StartSync("ctx-1", "/x", delete=False), StartedSyncs((SYNC,))),
+    (
+        LoadInternalContexts("session-1", ("file_transfer",)),
+        (InternalContext("ctx-1", "file_transfer", "/tmp/file_transfer"),),
+    ),
+    (ListSyncNotes("task-2"), SyncNotePage(())),
+    (ListSyncNotes("task-2", "failure", 3, "t"), SyncNotePage((SyncNote("failure", "/é", "link", "why"),), 9, "t")),
 ]
 
 
@@ -112,6 +185,9 @@ def test_any_bytes_and_any_text_survive(content: bytes, path: str) -> None:
         ("DeleteContext", b'{"context_id": 5}'),
         ("DeleteContext", b'{"context_id": "\\ud800"}'),
         ("ListContexts", b'{"max_results": "many"}'),
+        ("CreateSession", b'{"labels": {"k": 5}}'),
+        ("CreateSession", b'{"bindings": [{"context_id": "c"}]}'),
+        ("StartSync", b'{"delete": "perhaps"}'),
         ("WriteFile", b'{"context_id": "c", "file_path": "/f", "content": "not base64!"}'),
         ("DeleteContext", b"[" * 100_000),
     ],

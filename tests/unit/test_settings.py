@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ctx_mcp.domain.errors import InvalidArgument
-from ctx_mcp.settings import load_settings
+from ctx_mcp.settings import default_allowed_dirs, load_settings
 
 
 def test_without_anything_the_embedded_backend_in_the_users_data_folder_is_used() -> None:
@@ -27,7 +28,14 @@ def test_what_is_given_wins_over_the_environment() -> None:
 
 @pytest.mark.parametrize("literal", ["${user_config.data_dir}", "${CTX_MCP_DATA_DIR}", "${}", "", "  "])
 def test_a_value_the_host_did_not_fill_in_counts_as_not_set(literal: str) -> None:
-    names = ("CTX_MCP_BACKEND", "CTX_MCP_DATA_DIR", "CTX_MCP_API_KEY", "CTX_MCP_API_KEYS", "CTX_MCP_LOG_LEVEL")
+    names = (
+        "CTX_MCP_BACKEND",
+        "CTX_MCP_DATA_DIR",
+        "CTX_MCP_ALLOWED_DIRS",
+        "CTX_MCP_API_KEY",
+        "CTX_MCP_API_KEYS",
+        "CTX_MCP_LOG_LEVEL",
+    )
     assert load_settings(dict.fromkeys(names, literal)) == load_settings({})
 
 
@@ -59,6 +67,10 @@ def test_the_key_of_the_sdk_is_taken_for_its_cloud_only() -> None:
         {"CTX_MCP_MAX_FILE_BYTES": "0"},
         {"CTX_MCP_MAX_FILE_BYTES": "-1"},
         {"CTX_MCP_MAX_FILE_BYTES": "5GB"},
+        {"CTX_MCP_ALLOWED_DIRS": "relative"},
+        {"CTX_MCP_ALLOWED_DIRS": os.pathsep.join(["/a", "."])},
+        {"CTX_MCP_ALLOWED_DIRS": "$HOME/a"},
+        {"CTX_MCP_ALLOWED_DIRS": "~other/a"},
         {"CTX_MCP_API_KEYS": "zzsecret"},
         {"CTX_MCP_API_KEYS": "=zzsecret"},
         {"CTX_MCP_API_KEYS": "zzsecret="},
@@ -86,6 +98,8 @@ def test_a_value_that_cannot_be_is_refused(environ: dict[str, str]) -> None:
         {"api_key": "k"},
         {"endpoint": "http://127.0.0.1:1"},
         {"backend": "agb", "data_dir": "/tmp/x"},
+        {"backend": "agb", "allowed_dirs": ["/tmp/x"]},
+        {"backend": "http://127.0.0.1:1", "allowed_dirs": []},
         {"backend": "http://127.0.0.1:1", "endpoint": "http://127.0.0.1:2"},
     ],
     ids=str,
@@ -110,3 +124,54 @@ def test_no_key_is_ever_in_the_text_of_the_settings() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         load_settings({}).backend = "agb"  # type: ignore[misc]
+
+
+def allowed(*entries: str) -> tuple[Path, ...] | None:
+    return load_settings({"HOME": "/home/u", "CTX_MCP_ALLOWED_DIRS": os.pathsep.join(entries)}).allowed_dirs
+
+
+def test_allowed_folders_are_a_list_with_the_home_folder_expanded() -> None:
+    assert load_settings({}).allowed_dirs is None
+    assert allowed("/a", " /b c ", "", "~/d", "${HOME}/e", "~") == tuple(
+        map(Path, ("/a", "/b c", "/home/u/d", "/home/u/e", "/home/u"))
+    )
+    assert allowed("/a", "/a/", "/a") == (Path("/a"),)
+
+
+def test_a_list_without_entries_allows_no_folder() -> None:
+    assert allowed("", "") == ()
+    assert load_settings({}, allowed_dirs=[]).allowed_dirs == ()
+
+
+def test_placeholders_in_the_list_are_left_out() -> None:
+    assert allowed("${user_config.one}", "/a") == (Path("/a"),)
+    assert allowed("${user_config.one}", "${user_config.two}") is None
+
+
+def test_allowed_folders_that_are_given_win_over_the_environment() -> None:
+    environ = {"HOME": "/home/u", "CTX_MCP_ALLOWED_DIRS": "/theirs"}
+    assert load_settings(environ, allowed_dirs=["/mine", Path("/ours"), "~/x"]).allowed_dirs == (
+        Path("/mine"),
+        Path("/ours"),
+        Path("/home/u/x"),
+    )
+
+
+def test_a_server_may_sync_its_working_directory_but_no_whole_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "people" / "one"
+    project = home / "project"
+    project.mkdir(parents=True)
+    for folder, expected in ((project, (project,)), (home, ()), (home.parent, ()), (Path("/"), ())):
+        monkeypatch.chdir(folder)
+        assert default_allowed_dirs(home) == expected
+
+
+def test_a_working_directory_that_is_gone_allows_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert default_allowed_dirs() == ()
+    monkeypatch.chdir(tmp_path)

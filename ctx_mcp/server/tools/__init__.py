@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ctx_mcp.server.tool import AnyTool
-from ctx_mcp.server.tools import clear, contexts, files, text
+from ctx_mcp.server.tools import clear, contexts, files, sessions, sync, sync_info, tasks, text
 
 TOOLS: tuple[AnyTool, ...] = (
     contexts.LIST,
@@ -19,4 +19,10 @@ TOOLS: tuple[AnyTool, ...] = (
     files.UPLOAD_URL,
     files.DOWNLOAD_URL,
     files.DELETE,
+    sync.START,
+    sync.STATUS,
+    sync_info.INFO,
+    sessions.CREATE,
+    sessions.RELEASE,
+    tasks.CANCEL,
 )

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import anyio
 from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import InvalidArgument, TaskNotFound
 from ctx_mcp.domain.models import ContextState, Task, TaskKind
+from ctx_mcp.server.progress import Progress, Step
 from ctx_mcp.server.schemas import Arguments, Facts
-from ctx_mcp.server.tool import Answer, Tool
+from ctx_mcp.server.tool import Answer, WaitingTool
 from ctx_mcp.server.tools.facts import ContextId, WaitS, context_id_of
+from ctx_mcp.server.tools.waiting import POLL_AFTER_S, counted, look_until_ended, step_of
 from ctx_mcp.wire.operations import ClearContext, GetContext, GetTask
-
-_FIRST_LOOK_S = 0.02
-_SLOWEST_LOOK_S = 0.5
-_POLL_AFTER_S = 2
 
 
 class StartArguments(Arguments):
@@ -42,20 +39,22 @@ class ClearFacts(Facts):
     error: str | None = None
 
 
-async def start_clear(service: AsyncContextService, arguments: StartArguments) -> Answer:
+async def start_clear(service: AsyncContextService, arguments: StartArguments, progress: Progress) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
     task = await service.call(ClearContext(context_id))
-    return await _answer(service, context_id, task.task_id if task else None, arguments.wait_s)
+    return await _answer(service, context_id, task.task_id if task else None, arguments.wait_s, progress)
 
 
-async def clear_status(service: AsyncContextService, arguments: StatusArguments) -> Answer:
+async def clear_status(service: AsyncContextService, arguments: StatusArguments, progress: Progress) -> Answer:
     if (arguments.context_id is None) == (arguments.task_id is None):
         raise InvalidArgument("give context_id or task_id, and not both")
     if arguments.task_id is not None:
         if not service.capabilities.tasks:
             raise InvalidArgument("this backend shows no tasks; give context_id instead of task_id")
         task = await service.call(GetTask(task_id=arguments.task_id))
-        return await _answer(service, task.context_id or "", task.task_id, arguments.wait_s)
+        if task.kind != TaskKind.CLEAR:
+            raise InvalidArgument(f"{task.task_id} is a {task.kind}; follow it with context_sync_status")
+        return await _answer(service, task.context_id or "", task.task_id, arguments.wait_s, progress)
     context_id = await context_id_of(service, arguments.context_id or "")
     task_id = None
     if service.capabilities.tasks:
@@ -66,20 +65,21 @@ async def clear_status(service: AsyncContextService, arguments: StatusArguments)
                 f"No clear was started on {context_id}; context_clear_start starts one.",
                 ClearFacts(context_id=context_id, status=ContextState.AVAILABLE),
             )
-    return await _answer(service, context_id, task_id, arguments.wait_s)
+    return await _answer(service, context_id, task_id, arguments.wait_s, progress)
 
 
-async def _answer(service: AsyncContextService, context_id: str, task_id: str | None, wait_s: int) -> Answer:
+async def _answer(
+    service: AsyncContextService, context_id: str, task_id: str | None, wait_s: int, progress: Progress
+) -> Answer:
     """Hold the call until the clear ends, at most `wait_s` seconds, and say how it stands."""
-    deadline = anyio.current_time() + wait_s
-    pause_s = _FIRST_LOOK_S
-    while True:
-        facts = await _look(service, context_id, task_id)
-        left_s = deadline - anyio.current_time()
-        if facts.poll_after_s is None or left_s <= 0:
-            return Answer(_text(facts), facts)
-        await anyio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
+    facts = await look_until_ended(
+        lambda: _look(service, context_id, task_id),
+        is_ended=lambda facts: facts.poll_after_s is None,
+        step=_step,
+        wait_s=wait_s,
+        progress=progress,
+    )
+    return Answer(_text(facts), facts)
 
 
 async def _look(service: AsyncContextService, context_id: str, task_id: str | None) -> ClearFacts:
@@ -87,7 +87,7 @@ async def _look(service: AsyncContextService, context_id: str, task_id: str | No
         return _task_facts(await service.call(GetTask(task_id=task_id)))
     status = str((await service.call(GetContext(context_id=context_id))).context.state)
     ended = status == ContextState.AVAILABLE
-    return ClearFacts(context_id=context_id, status=status, poll_after_s=None if ended else _POLL_AFTER_S)
+    return ClearFacts(context_id=context_id, status=status, poll_after_s=None if ended else POLL_AFTER_S)
 
 
 def _task_facts(task: Task) -> ClearFacts:
@@ -100,25 +100,29 @@ def _task_facts(task: Task) -> ClearFacts:
         files_total=task.files_total,
         bytes_done=task.bytes_done,
         bytes_total=task.bytes_total,
-        poll_after_s=None if task.is_final else _POLL_AFTER_S,
+        poll_after_s=None if task.is_final else POLL_AFTER_S,
         error=task.error_message,
     )
 
 
+def _step(facts: ClearFacts) -> Step:
+    return step_of(facts.files_done or 0, facts.files_total, facts.bytes_done or 0, facts.bytes_total)
+
+
 def _text(facts: ClearFacts) -> str:
-    counted = ""
+    done = ""
     if facts.files_done is not None:
-        counted = f": {facts.files_done} of {facts.files_total} files, {facts.bytes_done} of {facts.bytes_total} bytes"
+        done = f": {counted(facts.files_done, facts.files_total, facts.bytes_done or 0, facts.bytes_total)}"
     if facts.poll_after_s is None:
         state = facts.state or "completed"
-        return f"Clear of {facts.context_id} {state}{counted}." + (f" {facts.error}" if facts.error else "")
+        return f"Clear of {facts.context_id} {state}{done}." + (f" {facts.error}" if facts.error else "")
     return (
-        f"Clearing {facts.context_id}{counted}. Its files are gone already and are being moved into the 7-day history. "
+        f"Clearing {facts.context_id}{done}. Its files are gone already and are being moved into the 7-day history. "
         f"Look again in {facts.poll_after_s} s: context_clear_status(context_id={facts.context_id!r}, wait_s=20)"
     )
 
 
-START = Tool(
+START = WaitingTool(
     name="context_clear_start",
     title="Start clearing context",
     description=(
@@ -132,7 +136,7 @@ START = Tool(
     destructive=True,
     idempotent=True,
 )
-STATUS = Tool(
+STATUS = WaitingTool(
     name="context_clear_status",
     title="Get clear status",
     description="See how the latest clear of a context stands: state, counters, when to ask again. Give one id.",

@@ -15,6 +15,9 @@ from ctx_mcp.server.schemas import Facts
 ContextId = Annotated[str, Field(description="Id or exact name of the context.")]
 FilePath = Annotated[str, Field(description="Path in the context, such as /notes/plan.md.")]
 WaitS = Annotated[int, Field(ge=0, le=20, description="Seconds to wait for the end before answering.")]
+SessionId = Annotated[
+    str | None, Field(default=None, description="From session_create; without it: folders of this machine.")
+]
 
 
 class ContextFacts(Facts):

@@ -1,0 +1,199 @@
+"""Carries sync tasks out: those started here at once, left-over ones within a lease, each in a thread of its own.
+
+Tasks of one replica run one after another, in whichever process; two replicas at a time in this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+
+from ctx_mcp.domain.errors import AGBError, LeaseLost
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.domain.models import TaskState
+from ctx_mcp.domain.policies import SyncPolicy, policy_from_json
+from ctx_mcp.domain.sessions import ConflictRule, SyncMode
+from ctx_mcp.domain.trees import Progress
+from ctx_mcp.service.changes import ChangeHub
+from ctx_mcp.service.hops import Hops
+from ctx_mcp.service.sync_parameters import SyncParameters
+from ctx_mcp.service.sync_side import StoreSide
+from ctx_mcp.store.store import Store
+from ctx_mcp.store.sync_tasks import ClaimedSync
+from ctx_mcp.sync.executor import Stopped, SyncOptions, SyncResult, run_sync
+from ctx_mcp.sync.local_tree import LocalTree
+from ctx_mcp.sync.names import conflict_stamp
+from ctx_mcp.sync.selection import Selection, WhiteListRow
+
+_logger = logging.getLogger(__name__)
+_AT_ONCE = 2
+
+
+class SyncJobs:
+    def __init__(self, store: Store, hops: Hops, hub: ChangeHub, limits: Limits, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._hops = hops
+        self._hub = hub
+        self._limits = limits
+        self._clock = clock
+        self._owner = uuid4().hex
+        self._threads = anyio.CapacityLimiter(_AT_ONCE)
+        self._stops: dict[str, threading.Event] = {}
+        self._news = anyio.Event()
+
+    def tell_news(self) -> None:
+        """Look for tasks now rather than within a lease."""
+        self._news.set()
+
+    def tell_cancelled(self, task_id: str) -> None:
+        """Stop a task that runs here, between two files; one that runs elsewhere loses its lease."""
+        stop = self._stops.get(task_id)
+        if stop is not None:
+            stop.set()
+
+    async def run(self) -> None:
+        """Carry tasks out until cancelled; one that is cut off then goes on in the next process, or within a lease."""
+        async with anyio.create_task_group() as group:
+            for _ in range(_AT_ONCE):
+                group.start_soon(self._work)
+
+    async def _work(self) -> None:
+        while True:
+            news = self._news
+            claimed = await self._claim()
+            if claimed is not None:
+                await self._carry_out(claimed)
+                # The next task of this replica may have waited for it, in another worker.
+                self._news.set()
+            elif news is self._news:
+                with anyio.move_on_after(self._limits.lease_s / 2):
+                    await news.wait()
+                if news is self._news:
+                    self._news = anyio.Event()
+
+    async def _claim(self) -> ClaimedSync | None:
+        try:
+            return await self._hops.write(self._store.sync_tasks.claim_sync, self._owner, now=self._clock())
+        except AGBError as error:
+            _logger.warning("cannot look for syncs to carry out: %s", error.message)
+        except Exception:
+            _logger.exception("looking for syncs to carry out failed")
+        return None
+
+    async def _carry_out(self, claimed: ClaimedSync) -> None:
+        stop = threading.Event()
+        self._stops[claimed.task.task_id] = stop
+        loop = asyncio.get_running_loop()
+        publish = partial(self._hub.publish, claimed.replica.account, claimed.replica.context_id)
+        run = partial(self._run, claimed, stop, lambda: loop.call_soon_threadsafe(publish))
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_set_when_cancelled, stop)
+                await anyio.to_thread.run_sync(run, limiter=self._threads)
+                group.cancel_scope.cancel()
+        finally:
+            del self._stops[claimed.task.task_id]
+
+    def _run(self, claimed: ClaimedSync, stop: threading.Event, tell_changed: Callable[[], object]) -> None:
+        """Carry one task out, in a thread, and settle it. Nothing is raised: there is nobody to tell."""
+        task_id = claimed.task.task_id
+        try:
+            try:
+                result = self._sync(claimed, stop, tell_changed)
+            except (Stopped, LeaseLost):
+                raise
+            except AGBError as error:
+                result = SyncResult(_counted(claimed), error)
+            except Exception:
+                _logger.exception("sync %s failed", task_id)
+                result = SyncResult(_counted(claimed), AGBError("internal error; the log has the cause"))
+            error = result.error
+            self._store.sync_tasks.finish_sync(
+                task_id,
+                self._owner,
+                state=TaskState.COMPLETED if error is None else TaskState.FAILED,
+                error_code=None if error is None else error.error_code,
+                error_message=None if error is None else error.message,
+                progress=result.progress,
+                notes=(),
+                now=self._clock(),
+            )
+        except Stopped:
+            _logger.info("sync %s stopped; the next process carries it on", task_id)
+        except LeaseLost:
+            _logger.info("sync %s was cancelled, or is carried on elsewhere", task_id)
+        except AGBError as error:
+            _logger.warning("sync %s could not be settled and will be taken up again: %s", task_id, error.message)
+        except Exception:
+            _logger.exception("sync %s could not be settled and will be taken up again", task_id)
+
+    def _sync(self, claimed: ClaimedSync, stop: threading.Event, tell_changed: Callable[[], object]) -> SyncResult:
+        asked = SyncParameters.from_json(claimed.parameters)
+        replica = claimed.replica
+        side = StoreSide(
+            self._store,
+            replica,
+            lease=(claimed.task.task_id, self._owner),
+            actor=f"sync of {asked.path}",
+            limits=self._limits,
+            clock=self._clock,
+            tell_changed=tell_changed,
+        )
+        brings_files = asked.mode != SyncMode.UPLOAD and not asked.dry_run
+        with LocalTree.open(Path(replica.folder), create=brings_files) as tree:
+            if not asked.dry_run:
+                mark = tree.mark()
+                if mark != replica.mark:
+                    # Another folder than last time: what is missing in it was not deleted.
+                    self._store.sync.mark_replica(replica.replica_id, mark, forget_base=True, now=self._clock())
+            return run_sync(tree, side, self._options(asked), is_stopped=stop.is_set)
+
+    def _options(self, asked: SyncParameters) -> SyncOptions:
+        return SyncOptions(
+            mode=SyncMode(asked.mode),
+            conflict=ConflictRule(asked.conflict),
+            delete=asked.delete,
+            prefix=asked.context_path,
+            copy_stamp=conflict_stamp(self._clock()),
+            selection=selection_of(policy_from_json(asked.policy)),
+            max_file_bytes=self._limits.max_file_bytes,
+            max_notes=self._limits.max_sync_notes,
+            subfolder=asked.subfolder,
+            dry_run=asked.dry_run,
+            obeys_ignore_files=asked.obeys_ignore_files,
+        )
+
+
+def selection_of(policy: SyncPolicy) -> Selection:
+    """Return what a policy's white lists let through.
+
+    Raises:
+        InvalidArgument: a regular expression that cannot be.
+    """
+    return Selection.of_rows(
+        [
+            WhiteListRow(row.path, tuple(row.exclude_paths), row.is_path_regex, row.is_exclude_regex)
+            for row in policy.bw_list.white_lists
+        ]
+    )
+
+
+def _counted(claimed: ClaimedSync) -> Progress:
+    task = claimed.task
+    return Progress(task.files_done, task.files_total, task.bytes_done, task.bytes_total)
+
+
+async def _set_when_cancelled(stop: threading.Event) -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        stop.set()

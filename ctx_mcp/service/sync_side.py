@@ -1,0 +1,120 @@
+"""The context's side of a sync that runs beside its store: rows and bytes reached directly, in the sync's threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+
+from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.domain.identity import new_object_key
+from ctx_mcp.domain.limits import Limits
+from ctx_mcp.domain.sessions import SyncNote
+from ctx_mcp.domain.trees import (
+    BaseFolder,
+    Change,
+    ContextFile,
+    ContextFolder,
+    CopyFile,
+    DropFile,
+    KeepVersion,
+    NewContent,
+    Outcome,
+    Progress,
+    PutFile,
+)
+from ctx_mcp.store.files import StoredContent
+from ctx_mcp.store.store import Store
+from ctx_mcp.store.sync import Replica
+
+_RENEW_EVERY_S = 1.0
+_CHANGES_OF_CONTEXT = (PutFile, DropFile, CopyFile, KeepVersion)
+
+
+class StoreSide:
+    """`ContextSide` of one replica, for one task. `lease` is the task's id and its holder; None for a look only."""
+
+    def __init__(
+        self,
+        store: Store,
+        replica: Replica,
+        *,
+        lease: tuple[str, str] | None,
+        actor: str,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        tell_changed: Callable[[], object],
+    ) -> None:
+        self.max_inline_bytes = limits.max_inline_bytes
+        self._rows = store.sync
+        self._files = store.files
+        self._objects = store.objects
+        self._replica = replica
+        self._lease = lease
+        self._actor = actor
+        self._clock = clock
+        self._tell_changed = tell_changed
+        self._renewed_at_s = 0.0
+        self._renewing = threading.Lock()
+
+    def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
+        return self._rows.list_folder(self._replica, folder)
+
+    def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
+        known = self._rows.read_contents(
+            self._replica.account, self._replica.context_id, [file.version for file in files]
+        )
+        return [content.inline if (content := known.get(file.version)) is not None else None for file in files]
+
+    def stream(self, path: str, file: ContextFile) -> Iterator[bytes]:
+        known = self._rows.read_contents(self._replica.account, self._replica.context_id, [file.version])
+        content = known.get(file.version)
+        if content is None:
+            raise StoreUnusable(f"the content of {path!r} is no longer stored")
+        if content.inline is not None:
+            return iter([content.inline])
+        return self._objects.get_blocking(content.object_key or "", content.size_bytes)
+
+    def keep(self, chunks: Iterable[bytes]) -> str:
+        key = new_object_key()
+        self._objects.put_blocking(key, chunks)
+        return key
+
+    def drop(self, content: NewContent) -> None:
+        if content.object_key is not None:
+            self._objects.delete_blocking(content.object_key)
+
+    def commit(self, changes: Sequence[Change], progress: Progress, notes: Sequence[SyncNote]) -> list[Outcome]:
+        outcomes = self._rows.commit(
+            self._replica,
+            changes,
+            actor=self._actor,
+            now=self._clock(),
+            lease=self._lease,
+            progress=progress,
+            notes=notes,
+        )
+        self._renewed_at_s = time.monotonic()
+        for change, outcome in zip(changes, outcomes, strict=True):
+            if isinstance(change, PutFile | KeepVersion) and outcome.object_key != change.content.object_key:
+                self._drop_or_repair(change.content, outcome)
+        if any(isinstance(change, _CHANGES_OF_CONTEXT) for change in changes):
+            self._tell_changed()
+        return outcomes
+
+    def _drop_or_repair(self, content: NewContent, outcome: Outcome) -> None:
+        """Remove bytes that are not needed: refused, or there already, unless that other copy has been lost."""
+        lost = outcome.object_key
+        if lost is not None and not self._objects.holds_blocking(lost, content.size_bytes):
+            stored = StoredContent(content.digest, content.size_bytes, object_key=content.object_key)
+            if self._files.repair_object(self._replica.account, lost, stored):
+                return
+        self.drop(content)
+
+    def keep_alive(self, progress: Progress) -> None:
+        if self._lease is None or time.monotonic() - self._renewed_at_s < _RENEW_EVERY_S:
+            return
+        with self._renewing:
+            if time.monotonic() - self._renewed_at_s >= _RENEW_EVERY_S:
+                self.commit((), progress, ())

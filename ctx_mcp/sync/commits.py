@@ -1,0 +1,95 @@
+"""Changes gathered into few, large transactions, committed in order by one thread while the walk goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from ctx_mcp.domain.trees import Change, KeepVersion, Outcome, PutFile
+from ctx_mcp.sync.report import Report
+from ctx_mcp.sync.sides import ContextSide
+
+_BATCH_CHANGES = 500
+_BATCH_BYTES = 8 * 1024 * 1024
+_MOST_PENDING = 2
+
+Settle = Callable[[Outcome], None]
+"""Called in the committing thread with what became of a change; must not block."""
+
+
+class Commits:
+    """Use it as a context manager: leaving it without an error commits what is left, leaving with one drops it.
+
+    At most two batches wait while a third is gathered, so memory stays bounded whatever the size of the tree.
+    """
+
+    def __init__(self, side: ContextSide, report: Report, *, before_commit: Callable[[], None]) -> None:
+        """Make one.
+
+        Args:
+            before_commit: makes safe what the changes to commit say about the folder; called in the committing thread.
+        """
+        self._side = side
+        self._report = report
+        self._before_commit = before_commit
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ctx-mcp-commit")
+        self._pending: list[Future[None]] = []
+        self._changes: list[Change] = []
+        self._settles: list[Settle] = []
+        self._bytes = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.flush()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+
+    def add(self, change: Change, settle: Settle) -> None:
+        """Take a change into the next transaction. Belongs to the walking thread, like all but the commit itself.
+
+        Raises:
+            whatever an earlier commit raised.
+        """
+        self._changes.append(change)
+        self._settles.append(settle)
+        if isinstance(change, PutFile | KeepVersion) and change.content.inline is not None:
+            self._bytes += len(change.content.inline)
+        if len(self._changes) >= _BATCH_CHANGES or self._bytes >= _BATCH_BYTES:
+            self._submit()
+
+    def flush(self) -> None:
+        """Commit everything that was added, and the notes, and wait until that is done.
+
+        Raises:
+            whatever a commit raised.
+        """
+        self._submit()
+        self._wait(0)
+
+    def _submit(self) -> None:
+        changes, self._changes = self._changes, []
+        settles, self._settles = self._settles, []
+        self._bytes = 0
+        self._wait(_MOST_PENDING - 1)
+        self._pending.append(self._thread.submit(self._commit, changes, settles))
+
+    def _wait(self, most: int) -> None:
+        while len(self._pending) > most:
+            self._pending.pop(0).result()
+
+    def _commit(self, changes: Sequence[Change], settles: Sequence[Settle]) -> None:
+        notes = self._report.take_notes()
+        if not changes and not notes:
+            return
+        self._before_commit()
+        outcomes = self._side.commit(changes, self._report.progress, notes)
+        for settle, outcome in zip(settles, outcomes, strict=True):
+            settle(outcome)

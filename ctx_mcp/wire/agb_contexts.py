@@ -1,0 +1,225 @@
+"""The AGB calls of contexts and their files. Source: agbcloud-sdk 0.12.0, as captured; docs/service.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ctx_mcp.domain.clock import from_iso, to_iso
+from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
+from ctx_mcp.domain.models import ContextPage, ContextRecord, FileEntry, FilePage, FoundContext, PresignedUrl
+from ctx_mcp.wire.agb_values import SDK_PREFIX, AgbCall, present, read_nothing, spell_nothing
+from ctx_mcp.wire.json_values import (
+    JsonObject,
+    as_int,
+    as_object,
+    as_rows,
+    as_text,
+    bool_parameter,
+    int_parameter,
+    required,
+)
+from ctx_mcp.wire.operations import (
+    ClearContext,
+    DeleteContext,
+    DeleteFile,
+    GetContext,
+    GetFileDownloadUrl,
+    GetFileUploadUrl,
+    ListContexts,
+    ListFiles,
+    Operation,
+    UpdateContext,
+)
+
+
+def _spell_list_query(operation: ListContexts) -> dict[str, str]:
+    if operation.session_id is not None:
+        raise UnsupportedOperation("the AGB API cannot list the contexts of one session; leave session_id out")
+    return present(maxResults=operation.max_results, nextToken=operation.next_token)
+
+
+def _context_row(context: ContextRecord) -> JsonObject:
+    return {
+        "id": context.context_id,
+        "name": context.name,
+        "createTime": to_iso(context.created_at),
+        "lastUsedTime": to_iso(context.last_used_at),
+        "state": context.state,
+    }
+
+
+def _read_context(row: JsonObject) -> ContextRecord:
+    return ContextRecord(
+        context_id=as_text(row.get("id")) or "",
+        name=as_text(row.get("name")) or "",
+        state=as_text(row.get("state")) or "clearing",
+        created_at=from_iso(row.get("createTime")),
+        last_used_at=from_iso(row.get("lastUsedTime")),
+    )
+
+
+def _file_row(entry: FileEntry) -> JsonObject:
+    return {
+        "fileId": entry.file_id,
+        "fileName": entry.name,
+        "filePath": entry.path,
+        "fileType": entry.kind,
+        "gmtCreate": to_iso(entry.created_at),
+        "gmtModified": to_iso(entry.modified_at),
+        "size": entry.size_bytes,
+        "status": "ready",
+    }
+
+
+def _read_file(row: JsonObject) -> FileEntry:
+    return FileEntry(
+        file_id=as_text(row.get("fileId")) or "",
+        path=as_text(row.get("filePath")) or "",
+        name=as_text(row.get("fileName")) or "",
+        kind=as_text(row.get("fileType")) or "FILE",
+        size_bytes=as_int(row.get("size")) or 0,
+        created_at=from_iso(row.get("gmtCreate")),
+        modified_at=from_iso(row.get("gmtModified")),
+    )
+
+
+def _spell_contexts(page: ContextPage) -> JsonObject:
+    # The SDK reads rows only from an array and the token only from an object: rows win, the token stands on top.
+    return {
+        "data": [_context_row(context) for context in page.contexts],
+        "nextToken": page.next_token,
+        "maxResults": page.max_results,
+        "totalCount": page.total_count,
+    }
+
+
+def _read_contexts(answer: JsonObject) -> ContextPage:
+    return ContextPage(
+        contexts=tuple(_read_context(row) for row in as_rows(answer.get("data"))),
+        next_token=as_text(answer.get("nextToken")) or None,
+        max_results=as_int(answer.get("maxResults")),
+        total_count=as_int(answer.get("totalCount")),
+    )
+
+
+def _read_found_context(answer: JsonObject) -> FoundContext:
+    row = as_object(answer.get("data"))
+    if not row or not row.get("id"):
+        raise BackendProtocolError("the service answered success but no context")
+    return FoundContext(_read_context(row))
+
+
+def _spell_url(url: PresignedUrl) -> JsonObject:
+    return {"data": {"url": url.url, "expireTime": url.expires_at}}
+
+
+def _read_url(answer: JsonObject, method: str) -> PresignedUrl:
+    row = as_object(answer.get("data")) or {}
+    url = as_text(row.get("url"))
+    if not url:
+        raise BackendProtocolError("the service answered success but no URL")
+    return PresignedUrl(url=url, method=method, expires_at=as_int(row.get("expireTime")))
+
+
+def _spell_files(page: FilePage) -> JsonObject:
+    return {"data": [_file_row(entry) for entry in page.entries], "count": page.total_count}
+
+
+def _read_files(answer: JsonObject) -> FilePage:
+    entries = tuple(_read_file(row) for row in as_rows(answer.get("data")))
+    return FilePage(entries=entries, total_count=as_int(answer.get("count")))
+
+
+CONTEXT_CALLS: dict[type[Operation[Any]], AgbCall] = {
+    ListContexts: AgbCall(
+        SDK_PREFIX + "ListContexts",
+        "GET",
+        _spell_list_query,
+        lambda q: ListContexts(
+            max_results=int_parameter(q, "maxResults", 10),
+            next_token=q.get("nextToken") or None,
+            session_id=q.get("sessionId") or None,
+        ),
+        _spell_contexts,
+        _read_contexts,
+    ),
+    GetContext: AgbCall(
+        SDK_PREFIX + "GetContext",
+        "GET",
+        lambda op: present(id=op.context_id, name=op.name, allowCreate=op.create, loginRegionId=op.login_region_id),
+        lambda q: GetContext(
+            context_id=q.get("id") or None,
+            name=q.get("name"),
+            create=bool_parameter(q, "allowCreate"),
+            login_region_id=q.get("loginRegionId") or None,
+        ),
+        lambda found: {"data": _context_row(found.context)},
+        _read_found_context,
+    ),
+    UpdateContext: AgbCall(
+        SDK_PREFIX + "ModifyContext",
+        "POST",
+        lambda op: present(id=op.context_id, name=op.name),
+        lambda q: UpdateContext(context_id=required(q, "id"), name=required(q, "name")),
+        spell_nothing,
+        read_nothing,
+    ),
+    DeleteContext: AgbCall(
+        SDK_PREFIX + "DeleteContext",
+        "POST",
+        lambda op: present(id=op.context_id),
+        lambda q: DeleteContext(context_id=required(q, "id")),
+        spell_nothing,
+        read_nothing,
+    ),
+    ClearContext: AgbCall(
+        SDK_PREFIX + "ClearContext",
+        "POST",
+        lambda op: present(id=op.context_id),
+        lambda q: ClearContext(context_id=required(q, "id")),
+        spell_nothing,
+        read_nothing,
+    ),
+    GetFileUploadUrl: AgbCall(
+        SDK_PREFIX + "GetContextFileUploadUrl",
+        "POST",
+        lambda op: present(contextId=op.context_id, filePath=op.file_path),
+        lambda q: GetFileUploadUrl(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
+        _spell_url,
+        lambda answer: _read_url(answer, "PUT"),
+    ),
+    GetFileDownloadUrl: AgbCall(
+        SDK_PREFIX + "GetContextFileDownloadUrl",
+        "POST",
+        lambda op: present(contextId=op.context_id, filePath=op.file_path),
+        lambda q: GetFileDownloadUrl(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
+        _spell_url,
+        lambda answer: _read_url(answer, "GET"),
+    ),
+    DeleteFile: AgbCall(
+        SDK_PREFIX + "DeleteContextFile",
+        "POST",
+        lambda op: present(contextId=op.context_id, filePath=op.file_path),
+        lambda q: DeleteFile(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
+        spell_nothing,
+        read_nothing,
+    ),
+    ListFiles: AgbCall(
+        SDK_PREFIX + "DescribeContextFiles",
+        "POST",
+        lambda op: present(
+            contextId=op.context_id,
+            parentFolderPath=op.parent_folder_path,
+            pageNumber=op.page_number,
+            pageSize=op.page_size,
+        ),
+        lambda q: ListFiles(
+            context_id=required(q, "contextId"),
+            parent_folder_path=q.get("parentFolderPath", ""),
+            page_number=int_parameter(q, "pageNumber", 1),
+            page_size=int_parameter(q, "pageSize", 50),
+        ),
+        _spell_files,
+        _read_files,
+    ),
+}
