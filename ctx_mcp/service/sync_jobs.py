@@ -45,7 +45,6 @@ class SyncJobs:
         self._hub = hub
         self._limits = limits
         self._clock = clock
-        self._owner = uuid4().hex
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
         self._stops: dict[str, threading.Event] = {}
         self._news = anyio.Event()
@@ -69,9 +68,11 @@ class SyncJobs:
     async def _work(self) -> None:
         while True:
             news = self._news
-            claimed = await self._claim()
+            # One owner for each claim: were a task ever claimed twice, only one of the two could go on.
+            owner = uuid4().hex
+            claimed = await self._claim(owner)
             if claimed is not None:
-                await self._carry_out(claimed)
+                await self._carry_out(claimed, owner)
                 # The next task of this replica may have waited for it, in another worker.
                 self._news.set()
             elif news is self._news:
@@ -80,35 +81,35 @@ class SyncJobs:
                 if news is self._news:
                     self._news = anyio.Event()
 
-    async def _claim(self) -> ClaimedSync | None:
+    async def _claim(self, owner: str) -> ClaimedSync | None:
         try:
-            return await self._hops.write(self._store.sync_tasks.claim_sync, self._owner, now=self._clock())
+            return await self._hops.write(self._store.sync_tasks.claim_sync, owner, now=self._clock())
         except AGBError as error:
             _logger.warning("cannot look for syncs to carry out: %s", error.message)
         except Exception:
             _logger.exception("looking for syncs to carry out failed")
         return None
 
-    async def _carry_out(self, claimed: ClaimedSync) -> None:
+    async def _carry_out(self, claimed: ClaimedSync, owner: str) -> None:
         stop = threading.Event()
         self._stops[claimed.task.task_id] = stop
         loop = asyncio.get_running_loop()
         publish = partial(self._hub.publish, claimed.replica.account, claimed.replica.context_id)
-        run = partial(self._run, claimed, stop, lambda: loop.call_soon_threadsafe(publish))
+        run = partial(self._run, claimed, owner, stop, lambda: loop.call_soon_threadsafe(publish))
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_set_when_cancelled, stop)
                 await anyio.to_thread.run_sync(run, limiter=self._threads)
                 group.cancel_scope.cancel()
         finally:
-            del self._stops[claimed.task.task_id]
+            self._stops.pop(claimed.task.task_id, None)
 
-    def _run(self, claimed: ClaimedSync, stop: threading.Event, tell_changed: Callable[[], object]) -> None:
+    def _run(self, claimed: ClaimedSync, owner: str, stop: threading.Event, tell_changed: Callable[[], object]) -> None:
         """Carry one task out, in a thread, and settle it. Nothing is raised: there is nobody to tell."""
         task_id = claimed.task.task_id
         try:
             try:
-                result = self._sync(claimed, stop, tell_changed)
+                result = self._sync(claimed, owner, stop, tell_changed)
             except (Stopped, LeaseLost):
                 raise
             except AGBError as error:
@@ -119,7 +120,7 @@ class SyncJobs:
             error = result.error
             self._store.sync_tasks.finish_sync(
                 task_id,
-                self._owner,
+                owner,
                 state=TaskState.COMPLETED if error is None else TaskState.FAILED,
                 error_code=None if error is None else error.error_code,
                 error_message=None if error is None else error.message,
@@ -136,13 +137,15 @@ class SyncJobs:
         except Exception:
             _logger.exception("sync %s could not be settled and will be taken up again", task_id)
 
-    def _sync(self, claimed: ClaimedSync, stop: threading.Event, tell_changed: Callable[[], object]) -> SyncResult:
+    def _sync(
+        self, claimed: ClaimedSync, owner: str, stop: threading.Event, tell_changed: Callable[[], object]
+    ) -> SyncResult:
         asked = SyncParameters.from_json(claimed.parameters)
         replica = claimed.replica
         side = StoreSide(
             self._store,
             replica,
-            lease=(claimed.task.task_id, self._owner),
+            lease=(claimed.task.task_id, owner),
             actor=f"sync of {asked.path}",
             limits=self._limits,
             clock=self._clock,

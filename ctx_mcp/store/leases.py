@@ -31,9 +31,20 @@ class Leases:
         return moment + self._micros
 
     def are_free(self, moment: int) -> ColumnElement[bool]:
-        """Match tasks nobody holds; no lease is longer than ours, so a later one is of a clock set back since."""
-        late, early = tasks.c.lease_until > self.until(moment), tasks.c.lease_until < moment
+        """Match tasks nobody holds."""
+        late, early = tasks.c.lease_until > self._latest(moment), tasks.c.lease_until < moment
         return or_(tasks.c.lease_until.is_(None), early, late)
+
+    def is_free(self, lease_until: int, moment: int) -> bool:
+        """Tell whether nobody holds the task that has a lease until then."""
+        return not moment <= lease_until <= self._latest(moment)
+
+    def _latest(self, moment: int) -> int:
+        """Return when a lease that is held can end at most; a later one is of a clock that was set back since.
+
+        `moment` may be older than the lease by as long as its transaction waited for its turn.
+        """
+        return self.until(moment) + self._micros
 
     def hold(self, connection: Connection, task_id: str, owner: str, moment: int, **values: object) -> None:
         """Give `owner` the lease from now on, and change the task's row by `values` with it."""

@@ -183,8 +183,7 @@ class TaskRows:
         if TaskState(latest.state).is_final:
             # One that ended in the future was stamped by a clock that has been set back since.
             return not now - interval < from_micros(latest.finished_at) <= now
-        moment = to_micros(now)
-        return not moment <= latest.lease_until <= self._leases.until(moment)
+        return self._leases.is_free(latest.lease_until, to_micros(now))
 
 
 def _bury(connection: Connection, files: Sequence[AnyRow], moment: int) -> None:

@@ -212,7 +212,8 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
         _spell_session,
         _read_session,
         _spell_session_body,
-        other_paths=(MCP_PREFIX + "getSessionInfo",),
+        # The third is `Session.info`, which asks where the session's machine is; there is none.
+        other_paths=(MCP_PREFIX + "getSessionInfo", MCP_PREFIX + "getMcpResource"),
     ),
     ListSessions: AgbCall(
         SDK_PREFIX + "ListSession",

@@ -18,8 +18,13 @@ def sdk_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def open_sdk(endpoint: str, api_key: str) -> Any:
-    """Return the SDK's own `context` object."""
+def open_client(endpoint: str, api_key: str) -> Any:
+    """Return the SDK's client."""
     agb: Any = sdk_module("agb")
     config: Any = sdk_module("agb.config")
-    return agb.AGB(api_key, config.Config(endpoint, _TIMEOUT_MS)).context
+    return agb.AGB(api_key, config.Config(endpoint, _TIMEOUT_MS))
+
+
+def open_sdk(endpoint: str, api_key: str) -> Any:
+    """Return the SDK's own `context` object."""
+    return open_client(endpoint, api_key).context

@@ -166,6 +166,16 @@ def test_a_lease_that_ran_out_or_is_of_a_clock_set_back_is_free(bench: Bench) ->
     assert bench.claimed_id("other") == first
 
 
+def test_a_claim_that_waited_for_its_turn_takes_no_task_that_is_held_by_then(bench: Bench) -> None:
+    """Claims say what time it is before they wait for the writer, so an older moment comes after a newer lease."""
+    first = bench.start()[0].task_id
+    before = bench.now
+    bench.now += timedelta(seconds=LEASE_S / 2)
+    assert bench.claimed_id() == first
+    bench.now = before
+    assert bench.claim() is None
+
+
 def test_a_finished_sync_keeps_its_counts_its_error_and_its_report(bench: Bench) -> None:
     done, failed = bench.start()[0].task_id, bench.start("download")[0].task_id
     assert bench.claimed_id() == done
