@@ -107,7 +107,8 @@ async def test_a_callback_hears_of_the_end_of_a_sync(cloud: Cloud) -> None:
 def _call_back(cloud: Cloud) -> None:
     context_id = cloud.new_context("work")
     session = cloud.new_session(sync_of(context_id))
-    ended, told = threading.Event(), []
+    told: list[bool] = []
+    ended = threading.Event()
 
     def note(success: bool) -> None:
         told.append(success)
