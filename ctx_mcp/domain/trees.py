@@ -35,7 +35,7 @@ class ContextFile(NamedTuple):
 class BaseFile(NamedTuple):
     """What both sides had after the last sync: the version, and how the file looked in the folder.
 
-    `mtime_ns` -1 says that the look cannot be trusted (the file was changed in the very moment it was read).
+    `ctime_ns` -1 says that the look cannot be trusted (the file was changed in the very moment it was read).
     """
 
     name: str

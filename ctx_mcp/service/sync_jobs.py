@@ -9,6 +9,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,11 +19,11 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
-from ctx_mcp.domain.errors import AGBError, LeaseLost
+from ctx_mcp.domain.errors import AGBError, LeaseLost, VersionConflict
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import TaskState
 from ctx_mcp.domain.policies import SyncPolicy, policy_from_json
-from ctx_mcp.domain.sessions import ConflictRule, SyncMode
+from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode, SyncNote
 from ctx_mcp.domain.trees import Progress
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
@@ -29,6 +31,8 @@ from ctx_mcp.service.sync_parameters import SyncParameters
 from ctx_mcp.service.sync_side import StoreSide
 from ctx_mcp.store.store import Store
 from ctx_mcp.store.sync_tasks import ClaimedSync
+from ctx_mcp.sync.archive_side import ArchiveChanged
+from ctx_mcp.sync.archives import open_archive_side
 from ctx_mcp.sync.executor import Stopped, SyncOptions, SyncResult, run_sync
 from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.names import conflict_stamp
@@ -36,6 +40,7 @@ from ctx_mcp.sync.selection import Selection, WhiteListRow
 
 _logger = logging.getLogger(__name__)
 _AT_ONCE = 2
+_ARCHIVE_TRIES = 3
 
 
 class SyncJobs:
@@ -158,7 +163,38 @@ class SyncJobs:
                 if mark != replica.mark:
                     # Another folder than last time: what is missing in it was not deleted.
                     self._store.sync.mark_replica(replica.replica_id, mark, forget_base=True, now=self._clock())
-            return run_sync(tree, side, self._options(asked), is_stopped=stop.is_set)
+            for _ in range(_ARCHIVE_TRIES):
+                with suppress(ArchiveChanged):
+                    return self._sync_once(tree, side, asked, stop)
+        raise VersionConflict("the archive kept changing while it was synced; sync again when it is at rest")
+
+    def _sync_once(self, tree: LocalTree, side: StoreSide, asked: SyncParameters, stop: threading.Event) -> SyncResult:
+        """Run a sync, by way of the binding's archive where there is one.
+
+        Raises:
+            ArchiveChanged: what it did so far stands; its archive has to be read again.
+        """
+        options = self._options(asked)
+        policy, mode = policy_from_json(asked.policy), SyncMode(asked.mode)
+        spool_dir = self._store.database.path.parent
+        with ExitStack() as resources:
+            archive = open_archive_side(
+                resources, side, prefix=asked.context_path, policy=policy, mode=mode, spool_dir=spool_dir
+            )
+            if archive is None:
+                return run_sync(tree, side, options, is_stopped=stop.is_set)
+            refused = [SyncNote(NoteKind.FAILURE, path, "name", text) for path, text in archive.refused]
+            selection = options.selection.without(archive.hidden_path)
+            options = replace(options, selection=selection, problems=tuple(refused))
+            result = run_sync(tree, archive, options, is_stopped=stop.is_set)
+            if not asked.dry_run:
+                archive.finish(result.progress, go_on=partial(self._go_on, side, stop, result.progress))
+            return result
+
+    def _go_on(self, side: StoreSide, stop: threading.Event, progress: Progress) -> None:
+        if stop.is_set():
+            raise Stopped
+        side.keep_alive(progress)
 
     def _options(self, asked: SyncParameters) -> SyncOptions:
         return SyncOptions(

@@ -28,7 +28,6 @@ from ctx_mcp.store.tree_edit import Content, TreeEdit
 _BASE = BulkInsert(base_files, replaces=True)
 _FORGET_BASE = "DELETE FROM base_files WHERE replica_id = ? AND parent = ? AND name = ?"
 _DONE = Outcome()
-_UNTRUSTED_NS = -1
 _BaseRow = tuple[int, str, str, int, int, int, int, int, str | None]
 
 
@@ -98,9 +97,9 @@ class _Work:
     def _put(self, change: PutFile) -> Outcome:
         path, content, local, expected = change
         file = self._tree.get_file(path)
-        mtime_ns = _mtime_of(local)
+        mtime_ns = local.mtime_ns
         if file is not None and file.node.holds(content):
-            self._tree.set_mode(path, mode=local.mode, mtime_ns=file.node.mtime_ns if mtime_ns is None else mtime_ns)
+            self._tree.set_mode(path, mode=local.mode, mtime_ns=mtime_ns)
             object_key = self._tree.object_of(content)
         else:
             if file is None and (text := self._tree.refusal(path)) is not None:
@@ -135,7 +134,7 @@ class _Work:
         file = self._tree.get_file(path)
         if file is not None and file.node.holds(content):
             return Outcome(file.version_id, object_key=self._tree.object_of(content))
-        version, object_key = self._tree.add_to_history(path, content, mode=local.mode, mtime_ns=_mtime_of(local))
+        version, object_key = self._tree.add_to_history(path, content, mode=local.mode, mtime_ns=local.mtime_ns)
         return Outcome(version, object_key=object_key)
 
     def _set_mode(self, change: SetMode) -> Outcome:
@@ -151,11 +150,6 @@ class _Work:
         parent, name = split_path(path)
         look = (local.size_bytes, local.mtime_ns, local.ctime_ns, local.mode)
         self._base[path] = (self._replica_id, parent, name, version, *look, digest)
-
-
-def _mtime_of(local: LocalFile) -> int | None:
-    """Return the writer's mtime; None where it is only the mark of a look that proves nothing."""
-    return None if local.mtime_ns == _UNTRUSTED_NS else local.mtime_ns
 
 
 def _changed(path: str) -> Outcome:

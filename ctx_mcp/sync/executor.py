@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ctx_mcp.domain.errors import AGBError, SyncConflict, SyncIncomplete
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.paths import ROOT
-from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode
+from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode, SyncNote
 from ctx_mcp.domain.trees import LocalFile, Progress
 from ctx_mcp.sync.actions import QUIET, FolderPlan, Problem, Step, SyncRules
 from ctx_mcp.sync.commits import Commits
@@ -54,6 +54,8 @@ class SyncOptions:
     subfolder: str = ROOT
     dry_run: bool = False
     obeys_ignore_files: bool = True
+    problems: tuple[SyncNote, ...] = ()
+    """What was found before the run, for its report."""
 
 
 class Stopped(Exception):
@@ -109,6 +111,8 @@ class _Run:
         report: Report,
         is_stopped: Callable[[], bool],
     ) -> None:
+        for problem in options.problems:
+            report.note(NoteKind.FAILURE, problem.path, problem.code, problem.text)
         self._tree = tree
         self._side = side
         self._options = options

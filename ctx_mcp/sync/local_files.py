@@ -38,11 +38,11 @@ _TICK_NS = 50_000_000
 _COARSE_TICK_NS = 2_000_000_000
 _SECOND_NS = 1_000_000_000
 UNTRUSTED_NS = -1
-"""The `mtime_ns` of a look that proves nothing. Source: `BaseFile`."""
+"""The `ctime_ns` of a look that proves nothing. Source: `BaseFile`."""
 
 
 def look_of(file: LocalFile, read_at_ns: int) -> LocalFile:
-    """Return how a file looked, or with `mtime_ns` -1 when a later change could look the same.
+    """Return how a file looked, or with `ctime_ns` -1 when a later change could look the same.
 
     A file system stamps a change with the last tick of its clock, and two changes within one tick look alike when
     the size stays. So a stamp proves something only when the tick was over before the file was read: 50 ms suffice
@@ -55,11 +55,11 @@ def look_of(file: LocalFile, read_at_ns: int) -> LocalFile:
     """
     if _is_settled(file.mtime_ns, read_at_ns) and _is_settled(file.ctime_ns, read_at_ns):
         return file
-    return file._replace(mtime_ns=UNTRUSTED_NS)
+    return file._replace(ctime_ns=UNTRUSTED_NS)
 
 
 def look_after_write(file: LocalFile, written_at_ns: int) -> LocalFile:
-    """Return how a file looked that the sync itself wrote, or with `mtime_ns` -1 as `look_of` does.
+    """Return how a file looked that the sync itself wrote, or with `ctime_ns` -1 as `look_of` does.
 
     Only its mtime counts: its ctime is the sync's own change, and whoever changes the content after that sets the
     mtime to now, which differs from one that lies back. Without this rule each downloaded file would be read again.
@@ -67,7 +67,7 @@ def look_after_write(file: LocalFile, written_at_ns: int) -> LocalFile:
     Args:
         written_at_ns: the moment before the write began, as `time.time_ns()`.
     """
-    return file if _is_settled(file.mtime_ns, written_at_ns) else file._replace(mtime_ns=UNTRUSTED_NS)
+    return file if _is_settled(file.mtime_ns, written_at_ns) else file._replace(ctime_ns=UNTRUSTED_NS)
 
 
 def _is_settled(stamp_ns: int, moment_ns: int) -> bool:

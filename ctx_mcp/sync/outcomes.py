@@ -11,7 +11,7 @@ from ctx_mcp.domain.sessions import NoteKind
 from ctx_mcp.domain.trees import Outcome
 from ctx_mcp.sync.actions import Step
 from ctx_mcp.sync.commits import Settle
-from ctx_mcp.sync.local_failures import DiskFull, FileChanging, FileGone, LocalFailure
+from ctx_mcp.sync.local_failures import Blocked, DiskFull, FileChanging, FileGone, LocalFailure
 from ctx_mcp.sync.report import Report
 from ctx_mcp.sync.walk import Place
 
@@ -75,6 +75,8 @@ class Outcomes:
             return
         if isinstance(failure, FileChanging) and not self.is_last_look:
             self.look_again(place, step.name)
+        elif isinstance(failure, Blocked) and not place.is_here:
+            self.fail(place, step.name, "kind_clash", "the folder has a file where its folder would have to be")
         else:
             self.fail(place, step.name, failure.code, failure.text)
 

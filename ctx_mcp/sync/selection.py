@@ -25,8 +25,10 @@ class WhiteListRow(NamedTuple):
 class Selection:
     """Paths are relative to the mount, absolute in spelling (`/src/a.txt`)."""
 
-    def __init__(self, rows: Sequence[_Row]) -> None:
+    def __init__(self, rows: Sequence[_Row], hidden: str | None = None) -> None:
         self._rows = tuple(rows)
+        self._hidden = hidden
+        self._takes_all_rows = not self._rows or any(row.takes_everything for row in self._rows)
 
     @classmethod
     def of_rows(cls, rows: Sequence[WhiteListRow]) -> Selection:
@@ -37,17 +39,21 @@ class Selection:
         """
         return cls([_Row(row) for row in rows])
 
+    def without(self, path: str | None) -> Selection:
+        """Return the selection that does not take one file."""
+        return Selection(self._rows, path)
+
     @property
     def takes_everything(self) -> bool:
-        return not self._rows or any(row.takes_everything for row in self._rows)
+        return self._takes_all_rows and self._hidden is None
 
     def takes(self, path: str) -> bool:
         """Tell whether a file is synced."""
-        return self.takes_everything or any(row.takes(path) for row in self._rows)
+        return path != self._hidden and (self._takes_all_rows or any(row.takes(path) for row in self._rows))
 
     def enters(self, path: str) -> bool:
         """Tell whether a folder may hold something that is synced."""
-        return self.takes_everything or any(row.enters(path) for row in self._rows)
+        return self._takes_all_rows or any(row.enters(path) for row in self._rows)
 
 
 class _Row:

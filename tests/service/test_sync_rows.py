@@ -136,11 +136,10 @@ def test_a_new_file_is_in_the_context_with_its_folders_and_in_the_base(bench: Be
     assert (row.actor, row.kind, row.mode, row.mtime_ns) == ("a sync", "write", 0o755, 123)
 
 
-def test_a_look_that_proves_nothing_leaves_the_moment_of_the_write_as_mtime(bench: Bench) -> None:
-    bench.version(put("/f", mtime_ns=-1))
-    listed, base = bench.store.sync.list_folder(bench.replica, "/")
-    assert listed.files["f"].mtime_ns == int(START.timestamp()) * 10**9
-    assert base["f"].mtime_ns == -1
+def test_a_file_written_by_a_call_has_the_moment_of_that_as_mtime(bench: Bench) -> None:
+    bench.store.files.write(ACCOUNT, bench.context_id, "/f", StoredContent("00", 1, b"1"), actor="", now=bench.now)
+    listed, _ = bench.store.sync.list_folder(bench.replica, "/")
+    assert listed.files["f"].mtime_ns == int(bench.now.timestamp()) * 10**9
 
 
 def test_the_same_bytes_make_no_version_whatever_was_expected(bench: Bench) -> None:
