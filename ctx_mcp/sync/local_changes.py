@@ -18,31 +18,43 @@ from types import TracebackType
 from typing import Self
 
 from ctx_mcp.domain.trees import LocalFile
-from ctx_mcp.sync.local_failures import FileGone, TargetChanged, writing
+from ctx_mcp.sync.local_failures import FileGone, TargetChanged, write_failure, writing
 from ctx_mcp.sync.local_files import looks_like
 from ctx_mcp.sync.local_names import new_own_name
 from ctx_mcp.sync.local_scan import file_of
-from ctx_mcp.sync.system_calls import exchange, rename_to_new
+from ctx_mcp.sync.system_calls import exchange, name_unnamed, open_unnamed, rename_to_new
 
 _PRIVATE = 0o600
 _PERMISSIONS = 0o777
 _LIKE_OTHERS = 0o666
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_COPY_BYTES = 1024 * 1024
 _KEPT_NAME = "ctx-mcp-kept-"
 
 
 class NewFile:
-    """A temporary file of a folder that becomes one of its files, or nothing. Use it as a context manager."""
+    """A temporary file of a folder that becomes one of its files, or nothing. Use it as a context manager.
 
-    def __init__(self, folder_fd: int, mode: int | None) -> None:
+    One that takes nobody's place has no name until it gets its own, where the system can do that: it costs less, and
+    a killed sync leaves nothing.
+    """
+
+    def __init__(self, folder_fd: int, mode: int | None, *, is_replacement: bool) -> None:
         self._folder_fd = folder_fd
         self._mode = mode
+        # What others may not read later they must not read while it is written.
+        first_mode = _LIKE_OTHERS if mode is None else _PRIVATE
+        unnamed = None if is_replacement else open_unnamed(folder_fd, first_mode)
+        self._is_ours = unnamed is None
+        if unnamed is not None:
+            self._name, self._fd = None, unnamed
+            return
         self._name = new_own_name()
-        self._is_ours = True
-        with writing():
-            # What others may not read later they must not read while it is written.
-            self._fd = os.open(self._name, _NEW, _LIKE_OTHERS if mode is None else _PRIVATE, dir_fd=folder_fd)
+        try:
+            self._fd = os.open(self._name, _NEW, first_mode, dir_fd=folder_fd)
+        except OSError as error:
+            raise write_failure(error) from error
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +63,7 @@ class NewFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self._fd)
-        if self._is_ours:
+        if self._is_ours and self._name is not None:
             # What cannot be removed now is removed as a leftover; the error that led here is the one to tell.
             with suppress(OSError):
                 os.unlink(self._name, dir_fd=self._folder_fd)
@@ -63,10 +75,12 @@ class NewFile:
             DiskFull, Unwritable: as named.
         """
         for chunk in chunks:
-            with writing():
-                left = memoryview(chunk)
-                while left:
-                    left = left[os.write(self._fd, left) :]
+            try:
+                written = os.write(self._fd, chunk)
+                while written < len(chunk):
+                    written += os.write(self._fd, memoryview(chunk)[written:])
+            except OSError as error:
+                raise write_failure(error) from error
 
     def put(self, name: str, *, mtime_ns: int | None, expected: LocalFile | None) -> LocalFile:
         """Give it its name, in place of `expected` or of nothing.
@@ -75,16 +89,36 @@ class NewFile:
             NameTaken, TargetChanged: something else stands there, and still does.
             DiskFull, Unwritable: as named.
         """
-        with writing():
+        try:
             self._set_mode_and_mtime(mtime_ns)
+            if self._name is None and not name_unnamed(self._fd, self._folder_fd, name):
+                self._copy_to_named()
+                self._set_mode_and_mtime(mtime_ns)
             ready = os.fstat(self._fd)
-            if expected is None:
+            if self._name is None:
+                pass
+            elif expected is None:
                 rename_to_new(self._folder_fd, self._name, name)
                 self._is_ours = False
             else:
-                self._replace(name, expected, ready)
+                self._replace(self._name, name, expected, ready)
             # The ctime is the rename's. Size and mtime are from before it: if somebody wrote since, they differ.
             return file_of(name, ready)._replace(ctime_ns=os.fstat(self._fd).st_ctime_ns)
+        except OSError as error:
+            raise write_failure(error) from error
+
+    def _copy_to_named(self) -> None:
+        """Go on with a file that has a name: this file system gives none to one that has none."""
+        unnamed, name = self._fd, new_own_name()
+        self._fd = os.open(name, _NEW, stat.S_IMODE(os.fstat(unnamed).st_mode), dir_fd=self._folder_fd)
+        self._name, self._is_ours = name, True
+        try:
+            position = 0
+            while chunk := os.pread(unnamed, _COPY_BYTES, position):
+                self.fill([chunk])
+                position += len(chunk)
+        finally:
+            os.close(unnamed)
 
     def _set_mode_and_mtime(self, mtime_ns: int | None) -> None:
         if self._mode is not None:
@@ -96,31 +130,31 @@ class NewFile:
             with suppress(OverflowError):
                 os.utime(self._fd, ns=(time.time_ns(), mtime_ns))
 
-    def _replace(self, name: str, expected: LocalFile, ready: os.stat_result) -> None:
+    def _replace(self, own_name: str, name: str, expected: LocalFile, ready: os.stat_result) -> None:
         before = _look_at_expected(self._folder_fd, name, expected)
-        if not exchange(self._folder_fd, self._name, name):
-            os.replace(self._name, name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
+        if not exchange(self._folder_fd, own_name, name):
+            os.replace(own_name, name, src_dir_fd=self._folder_fd, dst_dir_fd=self._folder_fd)
             self._is_ours = False
             return
         # From here the temporary name is that of somebody's file, which must not be removed unseen.
         self._is_ours = False
-        if _is_same(_look_at(self._folder_fd, self._name), before):
-            os.unlink(self._name, dir_fd=self._folder_fd)
+        if _is_same(_look_at(self._folder_fd, own_name), before):
+            os.unlink(own_name, dir_fd=self._folder_fd)
             return
-        self._put_back(name, ready)
+        self._put_back(own_name, name, ready)
         raise TargetChanged("it was changed by somebody else at the same moment")
 
-    def _put_back(self, name: str, ready: os.stat_result) -> None:
+    def _put_back(self, own_name: str, name: str, ready: os.stat_result) -> None:
         """Give what was taken out its name again; what stands there by then is kept if it is not this new file."""
         try:
-            exchange(self._folder_fd, self._name, name)
+            exchange(self._folder_fd, own_name, name)
         except FileNotFoundError:
-            _give_back(self._folder_fd, self._name, name)
+            _give_back(self._folder_fd, own_name, name)
             return
-        if _is_same(_look_at(self._folder_fd, self._name), ready):
+        if _is_same(_look_at(self._folder_fd, own_name), ready):
             self._is_ours = True
         else:
-            _keep_visible(self._folder_fd, self._name)
+            _keep_visible(self._folder_fd, own_name)
 
 
 def write_file(
@@ -133,7 +167,7 @@ def write_file(
     expected: LocalFile | None,
 ) -> LocalFile:
     """See `Folder.write`."""
-    with NewFile(folder_fd, mode) as new:
+    with NewFile(folder_fd, mode, is_replacement=expected is not None) as new:
         new.fill(chunks)
         return new.put(name, mtime_ns=mtime_ns, expected=expected)
 

@@ -45,7 +45,9 @@ def names_to_hash(local: LocalFolder, context: ContextFolder, base: BaseFolder, 
             continue
         like_base = before.size_bytes == file.size_bytes
         if current is not None and current.version == before.version:
-            if exact and like_base:
+            # An upload would take the folder's permission bits along, over others that came to the context since.
+            moved_there = current.mode not in (None, before.mode)
+            if like_base and (exact or moved_there):
                 names.append(name)
         elif like_base or (current is not None and current.size_bytes == file.size_bytes):
             names.append(name)
@@ -97,7 +99,7 @@ class _Planner:
             else:
                 (drops if step.action in _DROPS else others).append(step)
         if not self.rules.is_case_sensitive:
-            others = self._without_clashes(others, plan)
+            others = self._without_clashes(others, drops, plan)
         plan.steps = drops + others
         return plan
 
@@ -255,10 +257,12 @@ class _Planner:
         else:
             steps.append(step._replace(action=Action.WAIT, conflict=None))
 
-    def _without_clashes(self, steps: list[Step], plan: FolderPlan) -> list[Step]:
+    def _without_clashes(self, steps: list[Step], drops: list[Step], plan: FolderPlan) -> list[Step]:
         """Leave out what would overwrite a file of another name, because the folder takes the two for one."""
         holders: defaultdict[str, set[str]] = defaultdict(set)
-        for name in (*self.local.files, *self.local.folders, *(oddity.name for oddity in self.local.oddities)):
+        going = {step.name for step in drops if step.action is not Action.DROP_CONTEXT}
+        staying = self.local.files.keys() - going
+        for name in (*staying, *self.local.folders, *(oddity.name for oddity in self.local.oddities)):
             holders[name.casefold()].add(name)
         kept: list[Step] = []
         for step in steps:

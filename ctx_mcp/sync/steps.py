@@ -173,7 +173,7 @@ class FolderSteps:
         return PutFile(path, content, look_of(stood, began_at_ns), expected)
 
     def _drop_in_context(self, step: Step) -> None:
-        if self._stands_here(step.name):
+        if step.name not in self._look.local.folders and self._stands_here(step.name):
             raise TargetChanged("it came back while it was synced")
         self._add(step, DropFile(self._path(step.name), _given(step.context).version))
 

@@ -12,11 +12,13 @@ import struct
 import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 _LACKING = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM)
 # EPERM: sandboxes answer so to calls they do not know. Where it is meant, the plain call fails with it too.
 
+_OPEN_FILES = "/proc/self/fd"
 _AT_EMPTY_PATH = 0x1000
 _STATX_BTIME = 0x800
 _STATX_BYTES = 256
@@ -64,6 +66,37 @@ def _rename_over_placeholder(folder_fd: int, name: str, new_name: str) -> None:
     except OSError:
         os.unlink(new_name, dir_fd=folder_fd)
         raise
+
+
+def open_unnamed(folder_fd: int, mode: int) -> int | None:
+    """Open a new file of a folder that has no name yet; None where that cannot be done.
+
+    It may be refused for whatever reason: the file with a name that is made instead then fails with that reason.
+    """
+    if not _can_name_unnamed():
+        return None
+    try:
+        return os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode, dir_fd=folder_fd)
+    except OSError:
+        return None
+
+
+def name_unnamed(fd: int, folder_fd: int, name: str) -> bool:
+    """Give a file from `open_unnamed` a name that nothing has; False, and nothing is done, where that cannot be done.
+
+    Source: open(2), `O_TMPFILE`.
+
+    Raises:
+        FileExistsError: something has the name.
+        OSError: as the kernel says.
+    """
+    try:
+        os.link(f"{_OPEN_FILES}/{fd}", name, dst_dir_fd=folder_fd, follow_symlinks=True)
+    except OSError as error:
+        if error.errno in _LACKING:
+            return False
+        raise
+    return True
 
 
 def exchange(folder_fd: int, name: str, other_name: str) -> bool:
@@ -116,6 +149,11 @@ def birth_of(fd: int) -> int | None:
 
 def _stat(folder_fd: int, name: str) -> os.stat_result:
     return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+
+
+@cache
+def _can_name_unnamed() -> bool:
+    return hasattr(os, "O_TMPFILE") and Path(_OPEN_FILES).is_dir()
 
 
 @cache

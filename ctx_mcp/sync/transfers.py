@@ -15,6 +15,8 @@ from ctx_mcp.sync.local_folder import Folder
 from ctx_mcp.sync.report import Report
 from ctx_mcp.sync.sides import ContextSide
 
+_DAMAGED = "its content in the store is damaged; the folder was left as it is"
+
 
 class TooLarge(LocalFailure):
     code = "too_large"
@@ -81,7 +83,13 @@ class Transfers:
             Lost: the bytes are missing, or are not those that were stored.
             TargetChanged, DiskFull, Unwritable, Blocked, BadName: as named.
         """
-        chunks = self._checked(file, self._stream(path, file) if content is None else [content])
+        chunks: Iterable[bytes]
+        if content is None:
+            chunks = self._checked(file, self._stream(path, file))
+        else:
+            if file.digest is not None and hashlib.sha256(content).hexdigest() != file.digest:
+                raise Lost(_DAMAGED)
+            chunks = [content]
         began_at_ns = time.time_ns()
         written = folder.write(name, chunks, mode=file.mode, mtime_ns=file.mtime_ns, expected=expected)
         return look_after_write(written, began_at_ns)
@@ -96,7 +104,7 @@ class Transfers:
         digest = hashlib.sha256()
         yield from hashed(chunks, digest.update)
         if file.digest is not None and digest.hexdigest() != file.digest:
-            raise Lost("its content in the store is damaged; the folder was left as it is")
+            raise Lost(_DAMAGED)
 
     def _watched(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Count chunks as they pass. The step counts them when it is done, so they are taken back at the end."""
