@@ -86,10 +86,12 @@ class Commits:
             self._pending.pop(0).result()
 
     def _commit(self, changes: Sequence[Change], settles: Sequence[Settle]) -> None:
+        if changes:
+            self._before_commit()
+        # Only now: were they taken before a flush that fails, nobody would write them.
         notes = self._report.take_notes()
         if not changes and not notes:
             return
-        self._before_commit()
         outcomes = self._side.commit(changes, self._report.progress, notes)
         for settle, outcome in zip(settles, outcomes, strict=True):
             settle(outcome)

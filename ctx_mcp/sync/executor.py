@@ -118,13 +118,14 @@ class _Run:
         self._options = options
         self._report = report
         self._is_stopped = is_stopped
+        self._told: set[tuple[str, str]] = set()
         self._walk = Walk(
             tree,
             side,
             prefix=options.prefix,
             selection=options.selection,
             obeys_ignore_files=options.obeys_ignore_files,
-            tell_unreadable=self._tell_unreadable,
+            tell_failure=self._tell_failure,
         )
         self._rules = SyncRules(
             mode=options.mode,
@@ -137,21 +138,37 @@ class _Run:
 
     def look_only(self, *, tells_plan: bool) -> None:
         """Plan everything and change nothing; conflicts are noted, and with `tells_plan` everything is."""
-        for look in self._walk.folders(self._walk.start(self._options.subfolder)):
-            self._go_on()
-            plan = self._plan(look, is_last_look=True, exact=True)
-            if tells_plan:
-                self._tell_problems(look, plan)
-            for step in plan.steps:
-                path = self._path(look.place, step.name)
-                if step.conflict is not None:
-                    self._report.note(NoteKind.CONFLICT, path, "conflict", step.conflict)
-                if tells_plan and step.action not in QUIET:
-                    self._report.plan(1, step.size_bytes)
-                    self._report.note(NoteKind.PLANNED, path, step.action, step.text)
-        self._side.commit((), self._report.progress, self._report.take_notes())
+        try:
+            for look in self._walk.folders(self._walk.start(self._options.subfolder)):
+                self._go_on()
+                self._tell_plan(look, tells_all=tells_plan)
+        except LocalFailure as failure:
+            self._tell_failure(self._options.subfolder, failure)
+        if tells_plan or self._report.count(NoteKind.CONFLICT):
+            self._side.commit((), self._report.progress, self._report.take_notes())
+
+    def _tell_plan(self, look: Look, *, tells_all: bool) -> None:
+        plan = self._plan(look, is_last_look=True, exact=True)
+        if tells_all:
+            self._tell_problems(look, plan)
+        for step in plan.steps:
+            path = self._path(look.place, step.name)
+            if step.conflict is not None:
+                self._report.note(NoteKind.CONFLICT, path, "conflict", step.conflict)
+            if tells_all and step.action not in QUIET:
+                self._report.plan(1, step.size_bytes)
+                self._report.note(NoteKind.PLANNED, path, step.action, step.text)
 
     def carry_out(self) -> None:
+        try:
+            self._walk_and_commit()
+        except LocalFailure as failure:
+            # Of the flush before a commit, or of another large file when the disk was full already. What was not
+            # committed is found again by the next sync.
+            self._tell_failure(self._options.subfolder, failure)
+            self._side.commit((), self._report.progress, self._report.take_notes())
+
+    def _walk_and_commit(self) -> None:
         outcomes = Outcomes(self._report, self._walk.context_path)
         commits = Commits(self._side, self._report, before_commit=self._tree.flush)
         with commits, LargeMoves(commits, outcomes) as moves:
@@ -176,7 +193,7 @@ class _Run:
                     looked_at_ns = time.time_ns()
                 self._look_again(parts)
             except DiskFull as failure:
-                self._tell_unreadable(self._walk.context_path(start.path), failure)
+                self._tell_failure(start.path, failure)
 
     def _look_again(self, parts: RunParts) -> None:
         """Plan once more the names that changed while they were compared, or waited for others."""
@@ -191,15 +208,12 @@ class _Run:
             for place, names in again.items():
                 looked_at_ns = time.time_ns()
                 try:
-                    with self._walk.look(place) as look:
+                    with self._walk.look_anew(place) as look:
                         self._work_on(parts, look, looked_at_ns, only=names)
-                except FileGone:
-                    # As in the first walk: the next sync sees what that means.
-                    continue
                 except DiskFull:
                     raise
                 except LocalFailure as failure:
-                    self._tell_unreadable(self._walk.context_path(place.path), failure)
+                    self._tell_failure(place.path, failure)
         parts.moves.finish()
         parts.commits.flush()
         parts.emptied.remove()
@@ -277,8 +291,11 @@ class _Run:
             path = self._path(place, problem.name) if problem.name else self._walk.context_path(place.path)
             self._report.note(problem.kind, path, problem.code, problem.text)
 
-    def _tell_unreadable(self, path: str, failure: LocalFailure) -> None:
-        self._report.note(NoteKind.FAILURE, path, failure.code, failure.text)
+    def _tell_failure(self, path: str, failure: LocalFailure) -> None:
+        """Tell of a folder, once, that nothing could be done in it."""
+        if (path, failure.code) not in self._told:
+            self._told.add((path, failure.code))
+            self._report.note(NoteKind.FAILURE, self._walk.context_path(path), failure.code, failure.text)
 
     def _path(self, place: Place, name: str) -> str:
         return self._walk.context_path(place.child(name))

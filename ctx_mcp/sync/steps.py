@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -31,7 +31,7 @@ from ctx_mcp.domain.trees import (
 )
 from ctx_mcp.sync.actions import Action, Step
 from ctx_mcp.sync.commits import Commits, Settle
-from ctx_mcp.sync.local_failures import FileGone, LocalFailure, TargetChanged
+from ctx_mcp.sync.local_failures import Blocked, FileGone, LocalFailure, TargetChanged
 from ctx_mcp.sync.local_files import look_after_write, look_of
 from ctx_mcp.sync.local_folder import Folder
 from ctx_mcp.sync.local_tree import LocalTree
@@ -186,6 +186,19 @@ class FolderSteps:
                 return folder.holds(name)
         except FileGone:
             return False
+        except Blocked:
+            if self._is_below_a_file():
+                return False
+            raise
+
+    def _is_below_a_file(self) -> bool:
+        """Tell whether a file has taken the place of this folder, or of one above it. A link there proves nothing."""
+        above = self._place.local_path
+        while above:
+            above, _, name = above.rpartition("/")
+            with suppress(Blocked), self._parts.tree.folder(above) as folder, folder.open_file(name):
+                return True
+        return False
 
     def _set_mode_in_context(self, step: Step) -> None:
         local = look_of(_given(step.local), self._looked_at_ns)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.trees import BaseFolder, ContextFolder, LocalFolder
 from ctx_mcp.sync.ignores import IgnoreRules
+from ctx_mcp.sync.local_failures import Blocked
 from ctx_mcp.sync.local_folder import Folder
 from ctx_mcp.sync.local_tree import FileGone, LocalFailure, LocalTree
 from ctx_mcp.sync.selection import Selection
@@ -58,14 +59,14 @@ class Walk:
         prefix: str,
         selection: Selection,
         obeys_ignore_files: bool,
-        tell_unreadable: Callable[[str, LocalFailure], None],
+        tell_failure: Callable[[str, LocalFailure], None],
     ) -> None:
         self._tree = tree
         self._side = side
         self._prefix = "" if prefix == ROOT else prefix
         self._selection = selection
         self._obeys_ignore_files = obeys_ignore_files
-        self._tell_unreadable = tell_unreadable
+        self._tell_failure = tell_failure
         self._takes_everything = selection.takes_everything
 
     def context_path(self, path: str) -> str:
@@ -73,10 +74,16 @@ class Walk:
         return self._prefix + path if path != ROOT else self._prefix or ROOT
 
     def start(self, path: str) -> Place:
-        """Return the place of a folder below the root, with the ignore files above it read."""
+        """Return the place of a folder below the root, with the ignore files above it read.
+
+        Raises:
+            LocalFailure: a folder on the way cannot be read, or is none.
+        """
         place = Place(ROOT, "", is_here=True, ignores=IgnoreRules.none())
         for name in path.strip("/").split("/") if path != ROOT else ():
             with self.look(place) as look:
+                if name in {oddity.name for oddity in look.local.oddities} - look.local.folders.keys():
+                    raise Blocked("something of another kind stands there")
                 child = self._child(look, name)
             place = child
         return place
@@ -97,7 +104,7 @@ class Walk:
                 # Gone since its parent was read: the next sync sees what that means.
                 continue
             except LocalFailure as failure:
-                self._tell_unreadable(self.context_path(place.path), failure)
+                self._tell_failure(place.path, failure)
 
     @contextmanager
     def look(self, place: Place) -> Generator[Look]:
@@ -116,6 +123,25 @@ class Walk:
             ignores = self._read_ignores(place, handle, local)
             is_empty = not (local.files or local.folders or local.oddities)
             yield self._in_scope(Look(place, handle, ignores, local, context, base, is_empty))
+
+    @contextmanager
+    def look_anew(self, place: Place) -> Generator[Look]:
+        """Give what stands now in a place that was looked at before: its folder may have been made or removed since.
+
+        Raises:
+            LocalFailure, ContextNotFound: as `look`.
+        """
+        try:
+            with self._tree.folder(place.local_path):
+                is_here = True
+        except FileGone:
+            is_here = False
+        except Blocked:
+            if place.is_here:
+                raise
+            is_here = False
+        with self.look(replace(place, is_here=is_here)) as look:
+            yield look
 
     def _read_ignores(self, place: Place, handle: Folder, local: LocalFolder) -> IgnoreRules:
         if not self._obeys_ignore_files or (GITIGNORE not in local.files and CTXIGNORE not in local.files):
@@ -136,12 +162,18 @@ class Walk:
         look.local.files = {name: file for name, file in look.local.files.items() if takes(name)}
         look.context.files = {name: file for name, file in look.context.files.items() if takes(name)}
         look.base = {name: file for name, file in look.base.items() if takes(name)}
-        look.local.oddities = [oddity for oddity in look.local.oddities if takes(oddity.name)]
+        look.local.oddities = [
+            oddity
+            for oddity in look.local.oddities
+            if takes(oddity.name) or (oddity.name in look.context.folders and self._enters(look, oddity.name))
+        ]
         return look
 
     def _below(self, look: Look) -> list[Place]:
         """Return the folders of a look that may hold something to sync, in reverse order, for a stack."""
-        names = sorted({*look.local.folders, *look.context.folders}, reverse=True)
+        # Below a link, or a name that could not be read, the folder proves nothing about the context.
+        hidden = {oddity.name for oddity in look.local.oddities} - look.local.folders.keys()
+        names = sorted({*look.local.folders, *look.context.folders} - hidden, reverse=True)
         return [self._child(look, name) for name in names if self._enters(look, name)]
 
     def _enters(self, look: Look, name: str) -> bool:
