@@ -40,7 +40,8 @@ def open_transport(settings: Settings) -> EmbeddedTransport | HttpTransport:
         InvalidArgument: the backend needs an API key and none is set.
     """
     if settings.backend == EMBEDDED:
-        return EmbeddedTransport(settings.data_dir, limits=Limits(max_file_bytes=settings.max_file_bytes))
+        limits = Limits(max_file_bytes=settings.max_file_bytes)
+        return EmbeddedTransport(settings.data_dir, limits=limits, allowed_dirs=settings.allowed_dirs)
     if not settings.api_key:
         raise InvalidArgument(f"the backend {settings.backend!r} needs an API key; set CTX_MCP_API_KEY or pass api_key")
     # Imported here: the embedded default does without HTTP, and its library costs a tenth of a second.

@@ -10,10 +10,13 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
+
 from ctx_mcp import Client, Context
 from ctx_mcp.domain.limits import Limits
-from ctx_mcp.embedded import ACCOUNT
+from ctx_mcp.embedded import ACCOUNT, EmbeddedTransport
 from ctx_mcp.store.store import open_store
+from ctx_mcp.wire.operations import GetTask, StartSync
 
 CLEAR_STEP = 500
 LEASE_S = 1.0
@@ -73,7 +76,26 @@ def write_and_read(data_dir: str, name: str) -> None:
     _say("done")
 
 
-PROGRAMS = {program.__name__: program for program in (change_until_killed, clear_in_steps, write_and_read)}
+def sync_until_killed(data_dir: str, context_id: str, folder: str, mode: str) -> None:
+    """Sync a folder, and say how far it is."""
+
+    async def run() -> None:
+        async with EmbeddedTransport(Path(data_dir)) as transport:
+            asked = StartSync(context_id, folder, mode=mode, context_path="/")
+            (task,) = (await transport.send(asked)).result.tasks
+            _say("started", task_id=task.task_id)
+            while not task.is_final:
+                await anyio.sleep(0.001)
+                task = (await transport.send(GetTask(task_id=task.task_id))).result
+                _say("step", files_done=task.files_done)
+            _say("done", state=task.state)
+
+    anyio.run(run)
+
+
+PROGRAMS = {
+    program.__name__: program for program in (change_until_killed, clear_in_steps, write_and_read, sync_until_killed)
+}
 
 if __name__ == "__main__":
     PROGRAMS[sys.argv[1]](*sys.argv[2:])

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from ctx_mcp.embedded import EmbeddedTransport
 from tests.lifetimes import Lifetimes
-from tests.service.folders import Folders, open_folders
+from tests.service.synced import Folders, open_folders
 
 COPY = re.compile(r"f \(conflict \d{4}-\d\d-\d\d \d{6}\)\.txt\Z")
 OLD, OURS, THEIRS = b"old", b"ours", b"theirs"

@@ -15,7 +15,7 @@ import pytest_asyncio
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.embedded import EmbeddedTransport
 from tests.lifetimes import Lifetimes
-from tests.service.folders import Folders, open_folders
+from tests.service.synced import Folders, open_folders
 
 LIMITS = Limits(max_file_bytes=1000)
 
