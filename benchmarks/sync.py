@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import resource
 import shutil
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from pathlib import Path
 FILE_BYTES = 4096
 FILES_PER_FOLDER = 100
 ENGINE = """
-import sys, time, anyio
+import resource, sys, time, anyio
 from pathlib import Path
 from ctx_mcp.connect import AsyncClient
 from ctx_mcp.embedded import EmbeddedTransport
@@ -44,7 +43,7 @@ async def main(data_dir, folder, mode):
         took = time.perf_counter() - began
         if task.state != "completed":
             raise SystemExit(f"{task.state}: {task.error_message}")
-        print(took, task.files_done)
+        print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 anyio.run(main, *sys.argv[1:])
 """
@@ -76,8 +75,14 @@ def started(*command: str) -> float:
 
 
 def engine(data_dir: Path, folder: Path, mode: str) -> float:
+    return run_engine(data_dir, folder, mode)[0]
+
+
+def run_engine(data_dir: Path, folder: Path, mode: str) -> tuple[float, float]:
+    """Sync once in a fresh process; return the seconds it took, and the most memory the process had, in MiB."""
     command = [sys.executable, "-c", ENGINE, str(data_dir), str(folder), mode]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
+    seconds, peak_mib = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    return float(seconds), float(peak_mib)
 
 
 class Table:
@@ -186,14 +191,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         trials = Trials(home, arguments.rclone)
-        if arguments.tree:
-            tree = home / "tree"
-            make_tree(tree, arguments.tree)
-            took = engine(home / "store-tree", tree, "upload")
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            print(f"{arguments.tree:,} files: {took:.1f} s, {peak:.0f} MiB at most", flush=True)
-            shutil.rmtree(tree)
-            shutil.rmtree(home / "store-tree")
         small, large = Table("rsync -a"), Table("cp + hash")
         make_tree(home / "small", arguments.files)
         if arguments.large_bytes:
@@ -204,6 +201,12 @@ def main() -> None:
                 trials.large_file(large, home / "large")
         small.show()
         large.show()
+        if arguments.tree:
+            tree = home / "tree"
+            make_tree(tree, arguments.tree)
+            for mode in ("upload", "both"):
+                took, peak_mib = run_engine(home / "store-tree", tree, mode)
+                print(f"{arguments.tree:,} files, {mode}: {took:.1f} s, {peak_mib:.0f} MiB at most", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,12 +109,12 @@ class SyncRows:
             ContextNotFound: the context is gone.
         """
         here = (replica.context_id, replica.account)
-        with self._database.read() as connection:
-            generation = connection.exec_driver_sql(_GENERATION, here).scalar()
-            if generation is None:
+        with self._database.read_rows() as cursor:
+            found = cursor.execute(_GENERATION, here).fetchone()
+            if found is None:
                 raise not_found(replica.context_id)
-            nodes = connection.exec_driver_sql(_LIST_NODES, (replica.context_id, generation, folder)).all()
-            known = connection.exec_driver_sql(_LIST_BASE, (replica.replica_id, folder)).all()
+            nodes = cursor.execute(_LIST_NODES, (replica.context_id, found[0], folder)).fetchall()
+            known = cursor.execute(_LIST_BASE, (replica.replica_id, folder)).fetchall()
         listed = ContextFolder()
         for name, version, size_bytes, digest, mode, mtime_ns, kind in nodes:
             if kind == FileKind.FILE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ctx_mcp.domain.paths import ROOT
 
@@ -47,10 +47,19 @@ class IgnoreRules:
     def ignores(self, path: str, *, is_folder: bool) -> bool:
         """Tell whether the nearest file that says anything about `path`, relative to the sync's root, ignores it."""
         for skip, spec in self._layers:
-            include = spec.check_file(path[skip:] + "/" if is_folder else path[skip:]).include
-            if include is not None:
-                return include
+            found = spec.check_file(path[skip:] + "/" if is_folder else path[skip:])
+            if found.include is None or (is_folder and _is_of_content(spec, found.index)):
+                continue
+            return found.include
         return False
+
+
+def _is_of_content(spec: GitIgnoreSpec, index: int | None) -> bool:
+    """Tell whether a pattern (`foo/**`) means what is in a folder and not the folder itself, which it matches here."""
+    if index is None:
+        return False
+    text: object = cast("Any", spec.patterns[index]).pattern
+    return isinstance(text, str) and text.rstrip().endswith("/**")
 
 
 def _spec_of(text: str) -> GitIgnoreSpec | None:

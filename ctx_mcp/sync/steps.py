@@ -173,7 +173,7 @@ class FolderSteps:
         return PutFile(path, content, look_of(stood, began_at_ns), expected)
 
     def _drop_in_context(self, step: Step) -> None:
-        if step.name not in self._look.local.folders and self._stands_here(step.name):
+        if self._stands_here(step.name) and not self._is_of_another(step.name):
             raise TargetChanged("it came back while it was synced")
         self._add(step, DropFile(self._path(step.name), _given(step.context).version))
 
@@ -190,6 +190,15 @@ class FolderSteps:
             if self._is_below_a_file():
                 return False
             raise
+
+    def _is_of_another(self, name: str) -> bool:
+        """Tell whether what stands here is not the file: a folder, or a file whose name changed its case."""
+        listed = self._look.local
+        if name in listed.folders:
+            return True
+        if self._parts.tree.is_case_sensitive:
+            return False
+        return name.casefold() in {other.casefold() for other in (*listed.files, *listed.folders)}
 
     def _is_below_a_file(self) -> bool:
         """Tell whether a file has taken the place of this folder, or of one above it. A link there proves nothing."""
