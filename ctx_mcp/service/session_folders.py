@@ -45,7 +45,8 @@ class PrivateFolders:
     """Each session has a root of its own, below `home`."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        # The real path: what is below is opened through no link.
+        self._home = Path(os.path.realpath(home))
 
     def root_of(self, session_id: str, /) -> str:
         return str(self._home / session_id)

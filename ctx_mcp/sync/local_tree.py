@@ -24,8 +24,11 @@ from ctx_mcp.sync.system_calls import birth_of, flush_file_system
 
 __all__ = ["DiskFull", "FileGone", "Folder", "LocalFailure", "LocalTree"]
 
-_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
-_FOLDER_NOT_LINK = _FOLDER | getattr(os, "O_NOFOLLOW", 0)
+_FOLDER_NOT_LINK = (
+    os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+)
+# The way needs no right to list the folders on it, where the system can do without.
+_WAY = _FOLDER_NOT_LINK | getattr(os, "O_PATH", 0)
 _PROBE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 _MARK = "user.ctx-mcp.folder"
 _MARK_CHARS = 32
@@ -41,9 +44,11 @@ class LocalTree:
 
     @classmethod
     def open(cls, root: Path, *, create: bool = False) -> LocalTree:
-        """Open the folder that a sync is about. The root itself may be reached by links; nothing below it is.
+        """Open the folder that a sync is about, from the file system's root on and through no link.
 
         Args:
+            root: the real path; whoever allowed it looked at what it is then, and a link put in its way since leads
+                nowhere.
             create: make it, and the folders above it, where they are missing.
 
         Raises:
@@ -54,13 +59,11 @@ class LocalTree:
         if not needed <= os.supports_dir_fd or os.scandir not in os.supports_fd:
             raise UnsupportedOperation("folders of this machine can be synced on Linux and macOS only")
         try:
-            if create:
-                root.mkdir(parents=True, exist_ok=True)
-            return cls(os.open(root, _FOLDER))
+            return cls(_open_real(root, create=create))
         except FileNotFoundError as error:
             raise FolderUnusable(f"there is no folder {str(root)!r}") from error
-        except (FileExistsError, NotADirectoryError) as error:
-            raise FolderUnusable(f"{str(root)!r} is not a folder") from error
+        except NotADirectoryError as error:
+            raise FolderUnusable(f"{str(root)!r} is not a folder, or leads through a link") from error
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise FolderUnusable(f"the folder {str(root)!r} cannot be opened: {reason}") from error
@@ -153,6 +156,32 @@ class LocalTree:
             with self._lock:
                 if device not in self._changed:
                     self._changed[device] = os.dup(fd)
+
+
+def _open_real(root: Path, *, create: bool) -> int:
+    fd = os.open(root.anchor, _WAY)
+    try:
+        *above, last = root.parts[1:] or (".",)
+        for name in above:
+            fd = _step(fd, name, _WAY, create=create)
+        return _step(fd, last, _FOLDER_NOT_LINK, create=create)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _step(fd: int, name: str, flags: int, *, create: bool) -> int:
+    """Open a folder in another one, and close that."""
+    try:
+        child = os.open(name, flags, dir_fd=fd)
+    except FileNotFoundError:
+        if not create:
+            raise
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=fd)
+        child = os.open(name, flags, dir_fd=fd)
+    os.close(fd)
+    return child
 
 
 def _kept_mark(fd: int) -> str | None:

@@ -96,11 +96,13 @@ def test_a_file_is_no_root(tmp_path: Path, create: bool) -> None:
         LocalTree.open(tmp_path / "file" / "below", create=create)
 
 
-def test_the_root_itself_may_be_reached_by_a_link(tmp_path: Path, root: Path) -> None:
-    (root / "a.txt").write_text("x")
-    (tmp_path / "link").symlink_to(root)
-    with LocalTree.open(tmp_path / "link") as tree, tree.folder("") as folder:
-        assert list(folder.scan().files) == ["a.txt"]
+@pytest.mark.parametrize("create", [False, True])
+def test_no_link_is_followed_on_the_way_to_the_root(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "real" / "sub").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for root in (tmp_path / "link", tmp_path / "link" / "sub"):
+        with pytest.raises(FolderUnusable, match="leads through a link"):
+            LocalTree.open(root, create=create)
 
 
 def test_a_system_without_handles_is_told_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
