@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator
 
-from ctx_mcp.cli.output import write_line
+from ctx_mcp.cli.output import flush, write_line
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.models import Task, TaskState
 from ctx_mcp.domain.sessions import NoteKind, SyncNote
@@ -24,6 +24,8 @@ async def report(service: AsyncContextService, task: Task) -> None:
         async for note in _notes(service, task, NoteKind.PLANNED):
             write_line(f"{note.code}\t{note.path}\t{note.text}")
     write_line(summary(task))
+    # Whoever reads a pipe hears of each sync while `--watch` goes on.
+    flush()
 
 
 def summary(task: Task) -> str:
@@ -31,9 +33,14 @@ def summary(task: Task) -> str:
     word = "planned" if task.is_dry_run else done[TaskState(task.state)]
     elapsed_s = (task.finished_at - task.created_at).total_seconds() if task.finished_at and task.created_at else 0.0
     return (
-        f"{word}: {task.files_done} files, {task.bytes_done} bytes, {task.conflict_count} conflicts, "
-        f"{task.failure_count} failures, {task.skipped_count} skipped, {elapsed_s:.1f} s"
+        f"{word}: {_counted(task.files_done, 'file')}, {_counted(task.bytes_done, 'byte')}, "
+        f"{_counted(task.conflict_count, 'conflict')}, {_counted(task.failure_count, 'failure')}, "
+        f"{task.skipped_count} skipped, {elapsed_s:.1f} s"
     )
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 async def _list_troubles(service: AsyncContextService, task: Task, kind: str, count: int) -> None:
