@@ -79,14 +79,19 @@ async def test_watching_follows_changes_until_it_is_interrupted(
     assert process.stdout is not None
     assert process.stderr is not None
     errors = asyncio.create_task(process.stderr.read())
-    assert b"synced: 1 file" in await asyncio.wait_for(process.stdout.readline(), WAIT_S)
-    (folder / "later.md").write_text("later")
-    await _until_listed(data_dir, "later.md")
-    await run_to_end("put", "notes", str(folder / "plan.md"), "/from-there.md", CTX_MCP_DATA_DIR=data_dir)
-    await _until(lambda: (folder / "from-there.md").exists())
-    process.send_signal(ending)
-    await asyncio.wait_for(process.wait(), WAIT_S)
-    said = (await errors).decode()
+    try:
+        assert b"synced: 1 file" in await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+        (folder / "later.md").write_text("later")
+        await _until_listed(data_dir, "later.md")
+        await run_to_end("put", "notes", str(folder / "plan.md"), "/from-there.md", CTX_MCP_DATA_DIR=data_dir)
+        await _until(lambda: (folder / "from-there.md").exists())
+        process.send_signal(ending)
+        await asyncio.wait_for(process.wait(), WAIT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        said = (await errors).decode()
     assert "Traceback" not in said
     assert process.returncode in (0, 130, 143, -signal.SIGINT, -signal.SIGTERM)
 
