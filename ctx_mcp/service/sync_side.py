@@ -61,6 +61,9 @@ class StoreSide:
     def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
         return self._rows.list_folder(self._replica, folder)
 
+    def list_lost_folders(self) -> list[str]:
+        return self._rows.list_lost_folders(self._replica)
+
     def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
         known = self._rows.read_contents(
             self._replica.account, self._replica.context_id, [file.version for file in files]

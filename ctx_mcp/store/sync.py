@@ -42,6 +42,11 @@ _LIST_BASE = (
     "SELECT name, version_id, size_bytes, mtime_ns, ctime_ns, mode, digest FROM base_files"
     " WHERE replica_id = ? AND parent = ?"
 )
+# The folders first: one search for each of them, not for each file.
+_LIST_LOST = (
+    "SELECT parent FROM (SELECT DISTINCT parent FROM base_files WHERE replica_id = ?) AS known WHERE NOT EXISTS"
+    " (SELECT 1 FROM nodes WHERE context_id = ? AND generation = ? AND nodes.parent = known.parent)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,19 @@ class SyncRows:
             else:
                 listed.folders.add(name)
         return listed, {row[0]: BaseFile(*row) for row in known}
+
+    def list_lost_folders(self, replica: Replica) -> list[str]:
+        """Return the folders that the base has files of and the context has nothing in.
+
+        Raises:
+            ContextNotFound: the context is gone.
+        """
+        with self._database.read_rows() as cursor:
+            found = cursor.execute(_GENERATION, (replica.context_id, replica.account)).fetchone()
+            if found is None:
+                raise not_found(replica.context_id)
+            rows = cursor.execute(_LIST_LOST, (replica.replica_id, replica.context_id, found[0])).fetchall()
+        return [parent for (parent,) in rows]
 
     def read_contents(self, account: str, context_id: str, version_ids: Sequence[int]) -> dict[int, StoredContent]:
         """Return where the bytes of versions are; one that is no longer stored is left out."""

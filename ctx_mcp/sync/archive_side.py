@@ -1,7 +1,8 @@
 """A context's side in which the files of a binding's archive stand among the others. Source: docs/sync.md, "Archives".
 
-What a sync changes of the archive's files is gathered beside it. `finish` writes a new archive, and commits it with
-the base of all its files in one transaction; until then the old one stands, as it does when the sync is killed.
+What a sync changes of the archive's files is gathered beside it. `finish` writes a new archive in the old one's place,
+and only when it stands there the base of its files: a base that no archive bears out would have the next sync delete
+them in the folder. Killed in between, the next sync finds both sides equal and writes the base.
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import IO, Self
 
@@ -38,13 +38,18 @@ from ctx_mcp.domain.trees import (
     SetBase,
     SetMode,
 )
-from ctx_mcp.sync.archive_reader import CHUNK_BYTES, INDEX, MARK, ArchiveReader, Member, index_of
+from ctx_mcp.sync.archive_reader import (
+    DIRECTORY_ENTRY_BYTES,
+    MOST_DIRECTORY_BYTES,
+    MOST_MEMBERS,
+    ArchiveReader,
+    Member,
+)
+from ctx_mcp.sync.archive_spool import Spool, chunks_of, new_file
+from ctx_mcp.sync.archive_writer import write_archive
 from ctx_mcp.sync.sides import ContextSide
 
-_LEVEL = 1
-_EARLIEST = (1980, 1, 1, 0, 0, 0)
 _SPOOLED = "spooled:"
-_REGULAR = 0o100000
 _DONE = Outcome()
 
 
@@ -87,9 +92,8 @@ class ArchiveSide:
         self._version = version
         self._packs = packs
         self._is_hidden = is_hidden
-        self._spool: IO[bytes] = TemporaryFile(dir=spool_dir)  # noqa: SIM115 - closed with this
+        self._spool = Spool(spool_dir)
         self._spool_dir = spool_dir
-        self._spooling = threading.Lock()
         self._changing = threading.Lock()
         self._members: dict[str, Member] = {}
         self._folders: dict[str, set[str]] = {}
@@ -97,8 +101,14 @@ class ArchiveSide:
         self._base: dict[str, dict[str, SetBase | ForgetBase]] = {}
         self._singles_to_drop: dict[str, DropFile] = {}
         self._is_changed = False
-        for member in () if reader is None else reader.members.values():
-            self._set(self._prefix + member.path, member, _Place(member=member.path))
+        self._directory_bytes = 0
+        self._unread: defaultdict[str, list[str]] = defaultdict(list)
+        if reader is not None:
+            for member in reader.members.values():
+                self._set(self._prefix + member.path, member, _Place(member=member.path))
+            for refused in reader.refused:
+                path = f"{self._prefix}/{refused.name}"
+                self._unread[split_path(path)[0]].append(path)
 
     def __enter__(self) -> Self:
         return self
@@ -126,8 +136,16 @@ class ArchiveSide:
             self._overlay(folder, context, base)
         return context, base
 
+    def list_lost_folders(self) -> list[str]:
+        # Those whose files are in the archive are among them: one look too many at each that nobody else has.
+        return self._inner.list_lost_folders()
+
     def _overlay(self, folder: str, context: ContextFolder, base: BaseFolder) -> None:
         inside = folder.rstrip(ROOT)
+        for path in self._unread.get(folder, ()):
+            # Nothing follows from it: it is not gone from the archive.
+            if path not in self._members:
+                base.pop(split_path(path)[1], None)
         if self._is_hidden and split_path(self._path)[0] == folder:
             name = split_path(self._path)[1]
             context.files.pop(name, None)
@@ -154,13 +172,7 @@ class ArchiveSide:
 
     def keep(self, chunks: Iterable[bytes]) -> str:
         """Spool bytes beside the context; a single file's go on to where they belong when it is committed."""
-        with TemporaryFile(dir=self._spool_dir) as own:
-            size = 0
-            for chunk in chunks:
-                own.write(chunk)
-                size += len(chunk)
-            own.seek(0)
-            return f"{_SPOOLED}{self._append(_chunks_of(own, size))}"
+        return f"{_SPOOLED}{self._spool.add_all(chunks)}"
 
     def drop(self, content: NewContent) -> None:
         if content.object_key is not None and not content.object_key.startswith(_SPOOLED):
@@ -181,25 +193,36 @@ class ArchiveSide:
         """Put a new archive in the old one's place, if any of its files changed.
 
         Raises:
-            ArchiveChanged: the context changed since the archive was read; nothing was done.
+            ArchiveChanged: the context changed since the archive was read. The base knows of nothing that is not in
+                the context; the sync has to be run again.
             LeaseLost, StoreUnusable: as `commit`.
         """
-        changes: list[Change] = list(self._singles_to_drop.values())
-        if not self._is_changed:
-            # The archive stays as it is; some of its files may have been touched in the folder.
-            changes = []
-        elif self._members:
-            with TemporaryFile(dir=self._spool_dir) as target:
-                changes.insert(0, self._write(target, go_on))
-                # The archive itself has no counterpart in the folder.
-                changes.append(ForgetBase(self._path))
-        elif self._version is not None:
-            changes.insert(0, DropFile(self._path, self._version))
-        bases = [change for folder in self._base.values() for change in folder.values()]
-        outcomes = self._inner.commit([*changes, *bases], progress, ())
-        if any(outcome.code is not None for outcome in outcomes[: len(changes)]):
-            raise ArchiveChanged
+        drops: Sequence[DropFile] = ()
+        if self._is_changed:
+            self._replace(progress, go_on)
+            drops = list(self._singles_to_drop.values())
+        # One commit does each change for itself, so each of these needs one that has seen the last.
+        outcomes = self._inner.commit(drops, progress, ()) if drops else []
+        standing = {drop.path for drop, outcome in zip(drops, outcomes, strict=True) if outcome.code is not None}
+        bases = [base for folder in self._base.values() for base in folder.values() if base.path not in standing]
+        self._inner.commit(bases, progress, ())
         self._is_changed = False
+        if standing:
+            raise ArchiveChanged
+
+    def _replace(self, progress: Progress, go_on: Callable[[], None]) -> None:
+        """Put an archive of the files as they are now in the old one's place; none where there are no files."""
+        if self._members:
+            with new_file(self._spool_dir) as target:
+                # The archive itself has no counterpart in the folder.
+                changes: list[Change] = [self._write(target, go_on), ForgetBase(self._path)]
+                outcomes = self._inner.commit(changes, progress, ())
+        elif self._version is not None:
+            outcomes = self._inner.commit([DropFile(self._path, self._version)], progress, ())
+        else:
+            return
+        if outcomes[0].code is not None:
+            raise ArchiveChanged
 
     def _take(self, change: Change) -> Outcome | None:
         """Do what concerns the archive, and return how; None for what concerns the context alone."""
@@ -237,41 +260,43 @@ class ArchiveSide:
 
     def _pack(self, path: str, content: NewContent, local: LocalFile, expected: int | None) -> Outcome:
         member = self._members.get(path)
-        if member is not None and (member.digest, member.size_bytes) == (content.digest, content.size_bytes):
-            if member.mode == local.mode:
-                self._remember(SetBase(path, _version_of(member), local, content.digest), is_change=False)
-                return Outcome(_version_of(member), object_key=content.object_key)
-            place = self._places[path]
-        else:
-            if expected is not None and expected >= 0:
-                # A single file of this path moves into the archive.
-                self._singles_to_drop[path] = DropFile(path, expected)
-            elif (None if member is None else _version_of(member)) != expected:
-                return _changed(path)
-            if path in self._folders or any(above in self._members for above in self._above(path)):
-                return Outcome(code=PathConflict.code, text=f"{path!r} would be a folder and a file of the archive")
-            place = _Place(self._place_in_spool(content))
+        is_there = member is not None and (member.digest, member.size_bytes) == (content.digest, content.size_bytes)
+        if expected is not None and expected >= 0:
+            # A single file of this path moves into the archive.
+            self._singles_to_drop[path] = DropFile(path, expected)
+        elif member is not None and is_there and member.mode == local.mode:
+            self._remember(SetBase(path, _version_of(member), local, content.digest), is_change=False)
+            return Outcome(_version_of(member), object_key=content.object_key)
+        elif not is_there and (None if member is None else _version_of(member)) != expected:
+            return _changed(path)
+        if member is None and (refusal := self._refusal(path)) is not None:
+            self._singles_to_drop.pop(path, None)
+            return refusal
+        place = self._places[path] if is_there else _Place(self._place_in_spool(content))
         new = Member(self._inside(path), content.size_bytes, content.digest, local.mode, local.mtime_ns)
         self._set(path, new, place)
         self._remember(SetBase(path, _version_of(new), local, content.digest))
         return Outcome(_version_of(new), object_key=content.object_key)
 
+    def _refusal(self, path: str) -> Outcome | None:
+        """Tell why the archive cannot take one more file."""
+        if path in self._folders or any(above in self._members for above in self._above(path)):
+            return Outcome(code=PathConflict.code, text=f"{path!r} would be a folder and a file of the archive")
+        if len(self._members) >= MOST_MEMBERS or self._directory_bytes + _entry_bytes(path) > MOST_DIRECTORY_BYTES:
+            return Outcome(code="too_large", text=f"the archive is full; it takes {MOST_MEMBERS} files at most")
+        return None
+
     def _write(self, target: IO[bytes], go_on: Callable[[], None]) -> PutFile:
         """Write the archive to `target`, make it safe, and return the change that puts it in its place."""
         members = [self._members[path] for path in sorted(self._members)]
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
-            for member in members:
-                with archive.open(_header_of(member), "w", force_zip64=True) as entry:
-                    for chunk in self._stream_member(self._prefix + member.path):
-                        go_on()
-                        entry.write(chunk)
-            archive.writestr(zipfile.ZipInfo(INDEX, _EARLIEST), index_of(members))
-            archive.comment = MARK
-        size = target.tell()
+        write_archive(
+            target, members, stream=lambda member: _watched(self._stream_member(self._prefix + member.path), go_on)
+        )
         digest = hashlib.sha256()
-        for chunk in _chunks_of(target, size):
+        for chunk in _watched(chunks_of(target), go_on):
             digest.update(chunk)
-        key = self._inner.keep(_watched(_chunks_of(target, size), go_on))
+        size = target.tell()
+        key = self._inner.keep(_watched(chunks_of(target), go_on))
         content = NewContent(digest.hexdigest(), size, object_key=key)
         now = time.time_ns()
         return PutFile(self._path, content, LocalFile("", size, now, now, 0o644), self._version)
@@ -279,28 +304,13 @@ class ArchiveSide:
     def _stream_member(self, path: str) -> Iterator[bytes]:
         place = self._places[path]
         if place.member is not None and self._reader is not None:
-            yield from self._reader.stream(place.member)
-            return
-        position, left = place.offset, self._members[path].size_bytes
-        while left:
-            with self._spooling:
-                self._spool.seek(position)
-                chunk = self._spool.read(min(left, CHUNK_BYTES))
-            position += len(chunk)
-            left -= len(chunk)
-            yield chunk
+            return self._reader.stream(place.member)
+        return self._spool.read(place.offset, self._members[path].size_bytes)
 
     def _place_in_spool(self, content: NewContent) -> int:
         if content.inline is not None:
-            return self._append([content.inline])
-        return int((content.object_key or "").removeprefix(_SPOOLED))
-
-    def _append(self, chunks: Iterable[bytes]) -> int:
-        with self._spooling:
-            offset = self._spool.seek(0, 2)
-            for chunk in chunks:
-                self._spool.write(chunk)
-            return offset
+            return self._spool.add(content.inline)
+        return _offset_of(content)
 
     def _unspooled(self, change: Change) -> Change:
         """Give a single file's bytes to the context's own store."""
@@ -309,10 +319,7 @@ class ArchiveSide:
         content = change.content
         if content.object_key is None or not content.object_key.startswith(_SPOOLED):
             return change
-        offset = int(content.object_key.removeprefix(_SPOOLED))
-        with self._spooling:
-            self._spool.seek(offset)
-            key = self._inner.keep(_chunks_of(self._spool, content.size_bytes, rewinds=False))
+        key = self._inner.keep(self._spool.read(_offset_of(content), content.size_bytes))
         return change._replace(content=content._replace(object_key=key))
 
     def _stands(self, path: str, version: int) -> bool:
@@ -320,6 +327,8 @@ class ArchiveSide:
         return member is not None and _version_of(member) == version
 
     def _set(self, path: str, member: Member, place: _Place) -> None:
+        if path not in self._members:
+            self._directory_bytes += _entry_bytes(path)
         self._members[path], self._places[path] = member, place
         child = path
         for above in self._above(path):
@@ -328,6 +337,7 @@ class ArchiveSide:
 
     def _unset(self, path: str, base: ForgetBase) -> None:
         del self._members[path], self._places[path]
+        self._directory_bytes -= _entry_bytes(path)
         child = path
         for above in self._above(path):
             names = self._folders[above]
@@ -362,12 +372,12 @@ def _version_of(member: Member) -> int:
     return -1 - int.from_bytes(digest[:7])
 
 
-def _header_of(member: Member) -> zipfile.ZipInfo:
-    moment = time.gmtime(member.mtime_ns // 1_000_000_000)[:6]
-    info = zipfile.ZipInfo(member.path.lstrip(ROOT), max(moment, _EARLIEST) if moment[0] <= 2107 else _EARLIEST)
-    info.compress_type = zipfile.ZIP_DEFLATED
-    info.external_attr = (_REGULAR | (0o644 if member.mode is None else member.mode)) << 16
-    return info
+def _entry_bytes(path: str) -> int:
+    return DIRECTORY_ENTRY_BYTES + len(path.encode())
+
+
+def _offset_of(content: NewContent) -> int:
+    return int((content.object_key or "").removeprefix(_SPOOLED))
 
 
 def _apply_base(base: BaseFolder, name: str, change: SetBase | ForgetBase) -> None:
@@ -381,14 +391,6 @@ def _apply_base(base: BaseFolder, name: str, change: SetBase | ForgetBase) -> No
 
 def _changed(path: str) -> Outcome:
     return Outcome(code=VersionConflict.code, text=f"{path!r} changed in the context while it was synced")
-
-
-def _chunks_of(file: IO[bytes], size: int, *, rewinds: bool = True) -> Iterator[bytes]:
-    if rewinds:
-        file.seek(0)
-    while size > 0 and (chunk := file.read(min(size, CHUNK_BYTES))):
-        size -= len(chunk)
-        yield chunk
 
 
 def _watched(chunks: Iterable[bytes], go_on: Callable[[], None]) -> Iterator[bytes]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from ctx_mcp.domain.trees import Change, KeepVersion, Outcome, PutFile
 from ctx_mcp.sync.report import Report
 from ctx_mcp.sync.sides import ContextSide
 
+T = TypeVar("T")
+_KEEP_ALIVE_S = 0.5
 _BATCH_CHANGES = 500
 _BATCH_BYTES = 8 * 1024 * 1024
 _MOST_PENDING = 2
@@ -74,6 +76,18 @@ class Commits:
         self._submit()
         self._wait(0)
 
+    def wait_for(self, work: Future[T]) -> T:
+        """Wait for something of this run, and say meanwhile that the run goes on: a flush may outlast a lease.
+
+        Raises:
+            LeaseLost: as `ContextSide.keep_alive`.
+            whatever the work raised.
+        """
+        while not work.done():
+            wait([work], timeout=_KEEP_ALIVE_S)
+            self._side.keep_alive(self._report.progress)
+        return work.result()
+
     def _submit(self) -> None:
         changes, self._changes = self._changes, []
         settles, self._settles = self._settles, []
@@ -83,7 +97,7 @@ class Commits:
 
     def _wait(self, most: int) -> None:
         while len(self._pending) > most:
-            self._pending.pop(0).result()
+            self.wait_for(self._pending.pop(0))
 
     def _commit(self, changes: Sequence[Change], settles: Sequence[Settle]) -> None:
         if changes:

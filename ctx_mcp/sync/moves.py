@@ -61,7 +61,7 @@ class LargeMoves:
         while len(self._under_way) > most:
             place, step, moved = self._under_way.pop(0)
             try:
-                change = moved.result()
+                change = self._commits.wait_for(moved)
             except LocalFailure as failure:
                 self._outcomes.tell_failure(place, step, failure)
             else:

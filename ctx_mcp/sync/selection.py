@@ -1,8 +1,13 @@
-"""Which files a policy's white lists let through. Source: docs/sync.md, `bwList.whiteLists`."""
+"""Which files a policy's white lists let through. Source: docs/sync.md, `bwList.whiteLists`.
+
+Paths are relative to the mount, absolute in spelling (`/src/a.txt`); the mount itself is `""`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -23,21 +28,35 @@ class WhiteListRow(NamedTuple):
 
 
 class Selection:
-    """Paths are relative to the mount, absolute in spelling (`/src/a.txt`)."""
+    """What rows let through. Rows without regular expressions are looked up, however many there are."""
 
-    def __init__(self, rows: Sequence[_Row], hidden: str | None = None) -> None:
+    def __init__(self, rows: Sequence[WhiteListRow], hidden: str | None = None) -> None:
         self._rows = tuple(rows)
         self._hidden = hidden
-        self._takes_all_rows = not self._rows or any(row.takes_everything for row in self._rows)
+        self._exact: defaultdict[str, list[_Excludes]] = defaultdict(list)
+        self._above: set[str] = set()
+        self._regex: list[tuple[_Test, _Excludes]] = []
+        for row in self._rows:
+            excludes = _Excludes(row)
+            if row.is_path_regex:
+                self._regex.append((_regex(row.path), excludes))
+            else:
+                path = _exact(row.path)
+                self._exact[path].append(excludes)
+                self._above.update(above for above in _at_and_above(path) if above != path)
+        self._takes_all_rows = not self._rows or any(row.is_empty for row in self._exact.get("", ()))
 
     @classmethod
     def of_rows(cls, rows: Sequence[WhiteListRow]) -> Selection:
         """Return what these rows let through; no row lets everything through.
 
+        A regular expression of a path has to match the whole of it, or of a folder above it; the path begins with a
+        slash when the expression does (behind `^`), else without one.
+
         Raises:
             InvalidArgument: a path with `..`, or a regular expression that cannot be.
         """
-        return cls([_Row(row) for row in rows])
+        return cls(rows)
 
     def without(self, path: str | None) -> Selection:
         """Return the selection that does not take one file."""
@@ -49,78 +68,81 @@ class Selection:
 
     def takes(self, path: str) -> bool:
         """Tell whether a file is synced."""
-        return path != self._hidden and (self._takes_all_rows or any(row.takes(path) for row in self._rows))
+        if path == self._hidden:
+            return False
+        if self._takes_all_rows:
+            return True
+        return any(base is not None and not row.hold(path, base) for base, row in self._rows_of(path))
 
     def enters(self, path: str) -> bool:
         """Tell whether a folder may hold something that is synced."""
-        return self._takes_all_rows or any(row.enters(path) for row in self._rows)
+        if self._takes_all_rows or path in self._above:
+            return True
+        # What a regular expression matches may be anywhere below.
+        return any(base is None or not row.hold(path, base) for base, row in self._rows_of(path))
+
+    def _rows_of(self, path: str) -> Iterator[tuple[str | None, _Excludes]]:
+        """Yield the rows that name the path or a folder above it, each with what it names.
+
+        Rows with regular expressions come in any case, with None where the expression matches neither.
+        """
+        for base in _at_and_above(path):
+            for excludes in self._exact.get(base, ()):
+                yield base, excludes
+        for matches, excludes in self._regex:
+            yield next((base for base in _at_and_above(path) if base and matches(base)), None), excludes
 
 
-class _Row:
+class _Excludes:
+    """What one row leaves out of what it names.
+
+    A path that begins with a slash, and then with what the row names, is relative to the mount; every other one is
+    relative to what the row names.
+    """
+
     def __init__(self, row: WhiteListRow) -> None:
-        self._path = None if row.is_path_regex else _exact(row.path)
-        self._matches = _regex(row.path) if row.is_path_regex else None
-        self._excluded: tuple[str, ...] = ()
-        self._exclude_tests: tuple[_Test, ...] = ()
+        self.is_empty = not row.exclude_paths
+        self._tests: tuple[_Test, ...] = ()
+        self._absolute: frozenset[str] = frozenset()
+        self._relative: frozenset[str] = frozenset()
         if row.is_exclude_regex:
-            self._exclude_tests = tuple(_regex(text) for text in row.exclude_paths)
+            self._tests = tuple(_regex(text) for text in row.exclude_paths)
         else:
-            self._excluded = tuple(self._below(text) for text in row.exclude_paths)
-        self.takes_everything = self._path == "" and not row.exclude_paths
+            self._absolute = frozenset(_exact(text) for text in row.exclude_paths if text.startswith(ROOT))
+            self._relative = frozenset(_exact(text) for text in row.exclude_paths if not text.startswith(ROOT))
 
-    def _below(self, text: str) -> str:
-        """Return an exclude as a path relative to the mount; one that names the row's own path is not doubled."""
-        exact = _exact(text)
-        base = self._path or ""
-        if text.startswith(ROOT) and base and (exact == base or exact.startswith(base + "/")):
-            return exact
-        return base + exact
-
-    def takes(self, path: str) -> bool:
-        base = self._base_of(path)
-        return base is not None and not self._excludes(path, base)
-
-    def enters(self, path: str) -> bool:
-        if self._path is not None and self._path.startswith(path + "/"):
-            return True
-        base = self._base_of(path)
-        if base is None:
-            # What a regular expression matches may be anywhere below.
-            return self._path is None
-        return not self._excludes(path, base)
-
-    def _base_of(self, path: str) -> str | None:
-        """Return the path that the row names and `path` is at or below; None when it does not concern it."""
-        if self._path is not None:
-            return self._path if _is_at_or_below(path, self._path) else None
-        assert self._matches is not None
-        for end in (*_ends_of_segments(path), len(path)):
-            if self._matches(path[:end]):
-                return path[:end]
-        return None
-
-    def _excludes(self, path: str, base: str) -> bool:
-        if any(_is_at_or_below(path, excluded) for excluded in self._excluded):
-            return True
-        if not self._exclude_tests:
+    def hold(self, path: str, base: str) -> bool:
+        """Tell whether `path`, at or below what the row names, is left out, by itself or by a folder above it."""
+        if self.is_empty:
             return False
-        rest = path[len(base) :]
-        return any(
-            test(rest[:end]) for test in self._exclude_tests for end in (*_ends_of_segments(rest), len(rest)) if end
-        )
+        return any(self._name(rest, base) for rest in _at_and_above(path[len(base) :]))
+
+    def _name(self, rest: str, base: str) -> bool:
+        if self._tests:
+            return bool(rest) and any(test(rest) for test in self._tests)
+        if rest in self._relative or base + rest in self._absolute:
+            return True
+        return rest in self._absolute and not _is_at_or_below(rest, base)
+
+
+def _at_and_above(path: str) -> Iterator[str]:
+    """Yield the mount, the folders from there to the path, and the path itself."""
+    yield ""
+    end = path.find("/", 1)
+    while end > 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+    if path:
+        yield path
 
 
 def _is_at_or_below(path: str, folder: str) -> bool:
     return folder == "" or path == folder or path.startswith(folder + "/")
 
 
-def _ends_of_segments(path: str) -> list[int]:
-    return [index for index, character in enumerate(path) if character == "/" and index]
-
-
 def _exact(text: str) -> str:
     """Return a path in the spelling of the walk: `/a/b`, and `""` for the mount itself."""
-    segments = [segment for segment in text.split("/") if segment not in ("", ".")]
+    segments = [segment for segment in unicodedata.normalize("NFC", text).split("/") if segment not in ("", ".")]
     if ".." in segments or "\0" in text:
         raise InvalidArgument(f"{text!r} cannot be a path of a white list: it must stay below the mount path")
     return "".join(f"/{segment}" for segment in segments)
@@ -134,9 +156,9 @@ def _regex(text: str) -> _Test:
     options.log_errors = False
     options.max_mem = _MAX_REGEX_BYTES
     try:
-        compiled = re2.compile(text, options)
-    except re2.error as error:
+        compiled = re2.compile(unicodedata.normalize("NFC", text), options)
+    except (re2.error, UnicodeEncodeError) as error:
         raise InvalidArgument(f"{text!r} is no regular expression that RE2 takes: {error}") from error
-    if text.startswith("/"):
+    if text.removeprefix("^").startswith("/"):
         return lambda path: compiled.fullmatch(path) is not None
     return lambda path: compiled.fullmatch(path.removeprefix("/")) is not None

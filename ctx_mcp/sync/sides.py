@@ -26,6 +26,17 @@ class ContextSide(Protocol):
         """
         ...
 
+    def list_lost_folders(self) -> list[str]:
+        """Return the folders that the base has files of and the context has nothing in.
+
+        Where such a folder is gone on both sides nobody would look there again, and a file made anew would be taken
+        for the one of that time, deleted in the context since.
+
+        Raises:
+            ContextNotFound: the context is gone.
+        """
+        ...
+
     def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
         """Return whole contents, in order; None for one that has to be streamed."""
         ...

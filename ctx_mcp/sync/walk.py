@@ -68,6 +68,8 @@ class Walk:
         self._obeys_ignore_files = obeys_ignore_files
         self._tell_failure = tell_failure
         self._takes_everything = selection.takes_everything
+        self._lost: dict[str, set[str]] = {}
+        """Names of the folders that only the base may know, by the path of the one above."""
 
     def context_path(self, path: str) -> str:
         """Return the path in the context of a path relative to the sync's root."""
@@ -93,6 +95,7 @@ class Walk:
 
         A folder that cannot be read is told and left out with all below it: nothing follows from not seeing it.
         """
+        self._lost = self._list_lost()
         waiting = [start]
         while waiting:
             place = waiting.pop()
@@ -105,6 +108,15 @@ class Walk:
                 continue
             except LocalFailure as failure:
                 self._tell_failure(place.path, failure)
+
+    def _list_lost(self) -> dict[str, set[str]]:
+        lost: dict[str, set[str]] = {}
+        for folder in self._side.list_lost_folders():
+            path = folder.removeprefix(self._prefix).rstrip(ROOT)
+            while path:
+                path, _, name = path.rpartition("/")
+                lost.setdefault(path or ROOT, set()).add(name)
+        return lost
 
     @contextmanager
     def look(self, place: Place) -> Generator[Look]:
@@ -173,7 +185,8 @@ class Walk:
         """Return the folders of a look that may hold something to sync, in reverse order, for a stack."""
         # Below a link, or a name that could not be read, the folder proves nothing about the context.
         hidden = {oddity.name for oddity in look.local.oddities} - look.local.folders.keys()
-        names = sorted({*look.local.folders, *look.context.folders} - hidden, reverse=True)
+        lost = self._lost.get(look.place.path, ())
+        names = sorted({*look.local.folders, *look.context.folders, *lost} - hidden, reverse=True)
         return [self._child(look, name) for name in names if self._enters(look, name)]
 
     def _enters(self, look: Look, name: str) -> bool:
