@@ -142,8 +142,10 @@ def test_reading_an_archive_can_be_ended_between_two_chunks() -> None:
 
 
 HOSTILE_NAMES = [
-    "../out", "/abs", "a/../../out", "a/./b", "a//b", "a\\..\\out", "c:\\x", "bell\x07", "u\u0308", "x" * 256, "d/" * 600 + "f",
-]  # fmt: skip
+    *("../out", "/abs", "a/../../out", "a/./b", "a//b", "a\\..\\out", "c:\\x", "bell\x07", "u\u0308"),
+    "x" * 256,
+    "d/" * 600 + "f",
+]
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
