@@ -111,18 +111,19 @@ class SessionRules:
             with anyio.CancelScope(shield=True):
                 await self._remove_unused(caller, session_id, root)
             raise
-        await self._start_downloads(caller, session_id, bound)
+        await self._start_downloads(caller, session_id, bound, operation.bindings)
         return session
 
     async def get(self, caller: Caller, operation: GetSession) -> Session:
         """Answer a session that runs or is being released; one that is released is not found.
+
+        Looking is no use: who waits for an idle session to end asks for its state all the time.
 
         Raises:
             SessionNotFound: none such in this account.
         """
         if self._is_local(operation.session_id):
             return Session(LOCAL_SESSION, bindings=await self._local_bindings(caller))
-        await self._touch(caller, operation.session_id)
         return await self._hops.read(self._rows.get, caller.account, operation.session_id)
 
     async def list(self, caller: Caller, operation: ListSessions) -> SessionPage:
@@ -212,7 +213,7 @@ class SessionRules:
             max_bindings=self._limits.max_bindings,
             now=self._clock(),
         )
-        await self._start_downloads(caller, operation.session_id, bound)
+        await self._start_downloads(caller, operation.session_id, bound, operation.bindings)
 
     async def list_bindings(self, caller: Caller, operation: ListBindings) -> tuple[Binding, ...]:
         """Answer what is bound, in path order; of the local session, the folders that were synced.
@@ -276,13 +277,21 @@ class SessionRules:
         except AGBError as error:
             _logger.warning("the folder %s may be of no session: %s", root, error.message)
 
-    async def _start_downloads(self, caller: Caller, session_id: str, bound: Sequence[NewBinding]) -> None:
-        wanted = {binding.path for binding in bound if binding.done_sync is None}
-        if not wanted:
+    async def _start_downloads(
+        self, caller: Caller, session_id: str, bound: Sequence[NewBinding], requests: Sequence[BindingRequest]
+    ) -> None:
+        """Start what is to be downloaded; its rows show the path as it was given (`Syncs.info`)."""
+        given = {
+            binding.path: request.path
+            for binding, request in zip(bound, requests, strict=True)
+            if binding.done_sync is None
+        }
+        if not given:
             return
         for binding in await self._hops.read(self._rows.bound, caller.account, session_id):
-            if binding.path in wanted:
-                asked = sync_of(binding.path, binding.replica.context_path, binding.policy, SyncMode.DOWNLOAD)
+            if binding.path in given:
+                context_path = binding.replica.context_path
+                asked = sync_of(given[binding.path], context_path, binding.policy, SyncMode.DOWNLOAD)
                 await self._syncs.begin(binding.replica, session_id, asked)
 
     def _is_local(self, session_id: str) -> bool:
@@ -319,7 +328,7 @@ def _plan_binding(request: BindingRequest, path: str, folder: str, limits: Limit
     done = None
     if not policy.download_policy.auto_download:
         # Whoever waits for the session waits for a finished sync of every binding. Source: wire/agentbay.md 4.
-        done = sync_of(path, prefix, text, SyncMode.DOWNLOAD).to_json()
+        done = sync_of(request.path, prefix, text, SyncMode.DOWNLOAD).to_json()
     rules = _recycle_rules(policy, prefix, limits) if text is not None else {}
     return NewBinding(request.context_id, path, folder, prefix, text, done_sync=done, recycle_rules=rules)
 

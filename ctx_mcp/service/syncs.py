@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -99,25 +101,33 @@ class Syncs:
     async def info(self, caller: Caller, operation: GetSyncInfo) -> tuple[SyncStatus, ...]:
         """Answer the latest sync of each direction of every binding that fits.
 
+        The SDKs look for their rows by comparing texts: a path is spelled as it was asked for, else as it was bound.
+
         Raises:
+            InvalidPath: a path that no session can have.
             SessionNotFound: no such session in this account.
         """
         session_id = None if operation.session_id == LOCAL_SESSION else operation.session_id
+        place_of = _local_place if session_id is None else partial(normalize_folder, limits=self._limits)
+        asked_place = None if operation.path is None else place_of(operation.path)
         if session_id is not None:
             await self._hops.write(self._sessions.touch, caller.account, session_id, now=self._clock())
         listed = await self._hops.read(self._tasks.list_syncs, caller.account, session_id=session_id)
+        # The oldest is the one that binding began, since the newest come first.
+        spelled = {place_of(task.path or ""): task.path or "" for task, _ in listed}
         rows: dict[tuple[str, str, str], SyncStatus] = {}
         for task, has_begun in listed:
+            place = place_of(task.path or "")
+            path = spelled[place] if operation.path is None else operation.path
             for direction in _DIRECTIONS[task.mode or SyncMode.UPLOAD]:
-                row = _status(task, direction, has_begun=has_begun)
-                rows.setdefault((row.context_id, row.path, direction), row)
-        path = None if operation.path is None else normalize_folder(operation.path, self._limits)
+                row = replace(_status(task, direction, has_begun=has_begun), path=path)
+                rows.setdefault((row.context_id, place, direction), row)
         return tuple(
             row
-            for row in rows.values()
-            if operation.context_id in (None, row.context_id)
-            and path in (None, row.path)
-            and operation.task_type in (None, row.task_type)
+            for (context_id, place, direction), row in rows.items()
+            if operation.context_id in (None, context_id)
+            and asked_place in (None, place)
+            and operation.task_type in (None, direction)
         )
 
     async def notes(self, caller: Caller, operation: ListSyncNotes) -> SyncNotePage:
@@ -234,6 +244,11 @@ def _below(mount: str, path: str) -> str | None:
         return ROOT
     inside = mount.rstrip("/") + "/"
     return "/" + path.removeprefix(inside) if path.startswith(inside) else None
+
+
+def _local_place(folder: str) -> str:
+    """Return what tells a folder of this machine from others; its name may be one that no context can have."""
+    return folder.rstrip(ROOT) or ROOT
 
 
 def _demand_folder(folder: str) -> None:

@@ -36,7 +36,7 @@ def write_archive(target: IO[bytes], members: Sequence[Member], *, stream: Calla
                     for chunk in stream(member):
                         entry.write(chunk)
             index = json.dumps({"version": 1, "files": members}, separators=(",", ":"))
-            archive.writestr(INDEX, index)
+            archive.writestr(zipfile.ZipInfo(INDEX, _EARLIEST), index, zipfile.ZIP_DEFLATED)
             archive.comment = MARK
     except OSError as error:
         text = "the archive could not be written, most likely because the disk is full or read-only"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.lifetimes import Lifetimes
 
 MOUNT = "/home/agent/data"
 TRANSFERS = "/tmp/file_transfer"
+BROWSER = "/tmp/agb_browser_data"
+WAIT_S = 30
 
 
 @dataclass(frozen=True)
@@ -219,6 +222,128 @@ def _misuse(cloud: Cloud) -> None:
     assert not unbound.success
     assert cloud.agb.delete(session).success
     assert not cloud.agb.delete(session).success
+
+
+async def test_names_of_any_kind_are_transferred(cloud: Cloud, tmp_path: Path) -> None:
+    await asyncio.to_thread(_transfer_odd_names, cloud, tmp_path)
+
+
+def _transfer_odd_names(cloud: Cloud, tmp_path: Path) -> None:
+    """The SDK waits for a row whose path is the text it sent, so the spelling comes back as it came."""
+    session = cloud.new_session()
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"content")
+    base = session.file.transfer_path()
+    for remote in (
+        f"{base}/a b+c&d=e%20f.txt",
+        f"{base}/de\u0301compose\u0301/n\u0303.txt",
+        f"{base[1:]}/relative.txt",
+    ):
+        sent = session.file.upload(str(source), remote, content_type="text/plain", wait_timeout=WAIT_S)
+        assert sent.success, sent.error_message
+        got = session.file.download(remote, str(target), wait_timeout=WAIT_S)
+        assert got.success, got.error_message
+        assert target.read_bytes() == b"content"
+    source.write_bytes(b"")
+    assert session.file.upload(str(source), f"{base}/empty", wait=False).success
+    missing = session.file.download(f"{base}/missing", str(target))
+    assert not missing.success
+    # As the SDK's guide tidies up.
+    assert cloud.agb.context.delete_file(session.file._file_transfer.context_id, f"{base}/empty").success
+    assert cloud.agb.delete(session).success
+
+
+async def test_a_browser_brings_its_extensions_and_keeps_its_cookies(cloud: Cloud, tmp_path: Path) -> None:
+    await asyncio.to_thread(_browse, cloud, tmp_path)
+
+
+def _browse(cloud: Cloud, tmp_path: Path) -> None:
+    archive = tmp_path / "extension.zip"
+    archive.write_bytes(b"PK\x05\x06" + bytes(18))
+    extensions = sdk_module("agb.extension").ExtensionsService(cloud.agb, "extensions")
+    extension = extensions.create(str(archive))
+    assert [found.id for found in extensions.list()] == [extension.id]
+    params = sdk_module("agb.session_params")
+    context_id = cloud.new_context("browser")
+    wanted = params.BrowserContext(context_id, extension_option=extensions.create_extension_option([extension.id]))
+    made = cloud.agb.create(params.CreateSessionParams(image_id="agb-browser-use-1", browser_context=wanted))
+    assert made.success, made.error_message
+    session = made.session
+    # Bound with a slash at the end, which is how its row is looked for.
+    assert ("/tmp/extensions/", "download", "Success") in rows_of(session)
+    assert (cloud.folder(session, "/tmp/extensions") / extension.id).read_bytes() == archive.read_bytes()
+    profile = cloud.folder(session, BROWSER)
+    (profile / "Default").mkdir()
+    (profile / "Default" / "Cookies").write_text("kept")
+    (profile / "Default" / "Cache").write_text("not kept")
+    assert cloud.agb.delete(session, sync_context=True).success
+    assert cloud.file_names(context_id, f"{BROWSER}/Default") == ["Cookies"]
+    assert extensions.delete(extension.id)
+
+
+async def test_files_are_mapped_from_where_they_were_made_and_packed_into_an_archive(cloud: Cloud) -> None:
+    await asyncio.to_thread(_map_and_pack, cloud)
+
+
+def _map_and_pack(cloud: Cloud) -> None:
+    kinds = sdk_module("agb.context_sync")
+    packed = kinds.UploadPolicy(upload_mode=kinds.UploadMode.ARCHIVE)
+    context_id = cloud.new_context("work")
+    session = cloud.new_session(sync_of(context_id, "/tmp/mapping", kinds.SyncPolicy(upload_policy=packed)))
+    (cloud.folder(session, "/tmp/mapping") / "sub").mkdir()
+    (cloud.folder(session, "/tmp/mapping") / "sub" / "a.txt").write_text("made here")
+    assert _await(session.context.sync()).success
+    assert cloud.file_names(context_id, "/tmp/mapping") == ["mapping.zip"]
+    assert cloud.agb.delete(session).success
+    mapped = kinds.SyncPolicy(upload_policy=packed, mapping_policy=kinds.MappingPolicy(path="/tmp/mapping"))
+    later = cloud.new_session(sync_of(context_id, policy=mapped))
+    assert (cloud.folder(later) / "sub" / "a.txt").read_text() == "made here"
+    assert cloud.agb.delete(later).success
+
+
+async def test_asking_for_its_state_does_not_keep_a_session(cloud: Cloud) -> None:
+    await asyncio.to_thread(_idle, cloud)
+
+
+def _idle(cloud: Cloud) -> None:
+    params = sdk_module("agb.session_params").CreateSessionParams(image_id="x", idle_release_timeout=1)
+    session = cloud.agb.create(params).session
+    deadline = time.monotonic() + WAIT_S
+    while (status := session.get_status()).success and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert status.code == "InvalidMcpSession.NotFound"
+
+
+async def test_a_session_outlives_its_context(cloud: Cloud) -> None:
+    await asyncio.to_thread(_lose_context, cloud)
+
+
+def _lose_context(cloud: Cloud) -> None:
+    context = cloud.agb.context.get("lost", create=True).context
+    session = cloud.new_session(sync_of(context.id))
+    assert cloud.agb.context.delete(context).success
+    assert not _await(session.context.sync(context.id, MOUNT)).success
+    assert session.context.info().success
+    assert cloud.agb.delete(session).success
+
+
+async def test_what_needs_a_machine_is_refused_and_not_raised(cloud: Cloud) -> None:
+    await asyncio.to_thread(_want_machine, cloud)
+
+
+def _want_machine(cloud: Cloud) -> None:
+    session = cloud.new_session()
+    for result in (
+        session.get_link(),
+        session.list_mcp_tools(),
+        session.get_metrics(),
+        session.call_mcp_tool("shell", {"command": "ls"}),
+        session.command.execute("ls"),
+        session.file.read("/home/agent/a.txt"),
+    ):
+        assert not result.success
+        assert result.error_message
+    assert cloud.agb.delete(session).success
 
 
 def _await(result: Any) -> Any:

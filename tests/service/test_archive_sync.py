@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import subprocess
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,8 @@ from tests.lifetimes import Lifetimes
 
 MARK = b"ctx-mcp archive"
 LARGE = 100_000
+MIB = 1024 * 1024
+MOST_LOOKS = 6_000
 
 
 @dataclass
@@ -45,9 +49,12 @@ class Bench:
         binding = ContextSync.new(self.context_id, str(folder), policy)
         made = await self.client.create(CreateSessionParams(context_syncs=[binding]))
         assert made.session is not None, made.error_message
-        result = await made.session.context.sync(self.context_id, str(folder), mode=mode, retry_interval=10)
+        result = await made.session.context.sync(
+            self.context_id, str(folder), mode=mode, max_retries=MOST_LOOKS, retry_interval=10
+        )
         rows = (await made.session.context.info(self.context_id, str(folder), mode)).context_status_data
         assert (await self.client.delete(made.session)).success
+        assert {row.status for row in rows} <= {"Success", "Failed"}, "it has not ended"
         assert result.success is all(row.status == "Success" for row in rows)
         return "; ".join(row.error_message for row in rows if row.error_message)
 
@@ -214,3 +221,43 @@ async def test_an_archive_made_elsewhere_is_unpacked_and_one_whose_index_lies_is
     await bench.put_archive({"a": b"third", ".ctx-mcp-archive.json": b"[" * 100_000})
     assert await bench.sync("there", "download", packing()) == ""
     assert files_of(bench.home / "there") == {"a": b"third"}
+
+
+@pytest.mark.skipif(shutil.which("zip") is None, reason="made by a tool that is not here")
+async def test_an_archive_of_another_tool_is_unpacked_and_changed(bench: Bench) -> None:
+    files = {"a": b"one", "sub/b": os.urandom(LARGE), "empty": b""}
+    fill(bench.home / "made", files)
+    (bench.home / "made" / "a").chmod(0o755)
+    made = bench.home / "made.zip"
+    tool = ["zip", "--quiet", "--recurse-paths", "--archive-comment", str(made), "."]
+    subprocess.run(tool, cwd=bench.home / "made", input=MARK, check=True)
+    await bench.client.context.write_file(bench.context_id, "/data/data.zip", made.read_bytes())
+    assert await bench.sync("there", "download", packing()) == ""
+    assert files_of(bench.home / "there") == files
+    assert (bench.home / "there" / "a").stat().st_mode & 0o777 == 0o755
+    fill(bench.home / "there", {"a": b"changed"})
+    assert await bench.sync("there", "upload", packing()) == ""
+    assert (await bench.archive()).read("a") == b"changed"
+    assert (await bench.archive()).read("sub/b") == files["sub/b"]
+
+
+async def test_a_large_archive_goes_up_and_comes_down(bench: Bench) -> None:
+    files = {f"large{number}": os.urandom(10 * MIB) for number in range(5)}
+    fill(bench.home / "here", {**files, **{f"small/{number}": b"x" for number in range(1_000)}})
+    assert await bench.sync("here", "upload", packing()) == ""
+    assert await bench.sync("there", "download", packing()) == ""
+    there = files_of(bench.home / "there")
+    assert len(there) == 1_005
+    assert {name: there[name] for name in files} == files
+
+
+async def test_a_file_mode_sync_both_ways_keeps_the_archive_and_changes_it(bench: Bench) -> None:
+    fill(bench.home / "here", {"a": b"one", "b": b"two"})
+    assert await bench.sync("here", "upload", packing()) == ""
+    assert await bench.sync("there", "download", single()) == ""
+    fill(bench.home / "there", {"a": b"changed", "new": b"three"})
+    assert await bench.sync("there", "both", single()) == ""
+    assert await bench.names() == ["data.zip", "new"]
+    assert (await bench.archive()).read("a") == b"changed"
+    assert await bench.sync("here", "download", packing()) == ""
+    assert files_of(bench.home / "here") == {"a": b"changed", "b": b"two", "new": b"three"}

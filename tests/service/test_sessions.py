@@ -157,7 +157,8 @@ async def test_a_session_is_made_with_its_bindings_and_starts_their_downloads(se
         ("/home/y", "two", "/home/y"),
     ]
     assert made.bindings == await sessions.rules.list_bindings(sessions.caller, ListBindings(made.session_id))
-    assert sessions.started == [("download", "/home/y")]
+    # As it was given: the SDKs wait for a row of exactly this text.
+    assert sessions.started == [("download", "/home/y/")]
     assert sessions.folder(made, "/home/x").is_dir()
     assert sessions.home.stat().st_mode & 0o777 == 0o700
 
@@ -457,6 +458,16 @@ async def test_an_idle_session_is_released_after_its_time_and_not_before(session
     assert (await sessions.get(own.session_id)).state == "DELETING"
     assert (await sessions.get(usual.session_id)).state == "RUNNING"
     sessions.pass_time(LIMITS.session_idle_s + 1)
+    assert sessions.store.sessions.release_idle(now=sessions.now) == 1
+
+
+async def test_looking_at_a_session_does_not_keep_it(sessions: SessionBench) -> None:
+    session_id = (await sessions.create(idle_timeout_s=100)).session_id
+    sessions.pass_time(99)
+    await sessions.rules.get(sessions.caller, GetSession(session_id))
+    await sessions.rules.get_labels(sessions.caller, GetSessionLabels(session_id))
+    await sessions.rules.list_bindings(sessions.caller, ListBindings(session_id))
+    sessions.pass_time(2)
     assert sessions.store.sessions.release_idle(now=sessions.now) == 1
 
 

@@ -19,7 +19,8 @@ LINES = """*|*.log|*.py|!*/|!*.py|!keep.log|build/|/build|src/|!src/|src/*|!src/
 **/build/**|!build/|a/b|?|[ab]|[!a]|!b|x.*|\\!a|# c|a\\ b|a b|  a|a |src/**/a|!/src/a|/src/*|!x.py|*/|*/a|**|!**/*.py
 [[:alpha:]]|[[:punct:][:lower:]].py|[z-a]|[!z-a]|[a\\]x]|[^a]*|x[!a]y|[.-0]|src[.-0]a|[]x].py|[!]].py|[a|a\\|***|a***
 **/src/**/|src/**b/a|\\*|keep[.]log|//a|[[:foo:]]|a\\ |!|/|*.l?g|[x-\\y].py|[[:]|[[:alpha]|[a-]|[-a]|s*/
-**/|!**/|a\\/"""
+**/|!**/
+a\\/"""
 PATTERNS = [pattern for line in LINES.split("\n") for pattern in line.split("|")]
 
 
