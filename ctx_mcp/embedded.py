@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Self
 import anyio
 import anyio.to_thread
 
-from ctx_mcp.client.transport import Subscribers
+from ctx_mcp.client.transport import current_actor
 from ctx_mcp.domain.errors import ClientNotOpen
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import Caller
+from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.settings import Settings
 from ctx_mcp.wire.operations import OWN_CAPABILITIES, Operation, R, Reply
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from ctx_mcp.service.listener import Listener
     from ctx_mcp.service.local import LocalService
+    from ctx_mcp.service.watch import Watcher
     from ctx_mcp.store.store import Store
 
 _SERVICE_GRACE_S = 3
@@ -57,7 +59,7 @@ class EmbeddedTransport:
         self._listener: Listener | None = None
         self._opening = anyio.Lock()
         self._listening = anyio.Lock()
-        self._subscribers = Subscribers()
+        self._watcher: Watcher | None = None
 
     async def __aenter__(self) -> Self:
         self._group = anyio.create_task_group()
@@ -68,7 +70,7 @@ class EmbeddedTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         group, listener, store = self._running_group(), self._listener, self._store
-        self._group = self._listener = self._store = self._service = None
+        self._group = self._listener = self._store = self._service = self._watcher = None
         try:
             if listener is not None:
                 with anyio.CancelScope(shield=True):
@@ -88,11 +90,33 @@ class EmbeddedTransport:
             AGBError: why the operation was not done.
         """
         service = self._service or await self.open()
-        return await service.handle(self._caller, operation)
+        actor = current_actor()
+        caller = replace(self._caller, actor=f"{actor} on {platform.node()}") if actor else self._caller
+        return await service.handle(caller, operation)
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call `listener` on every change made in this process, by tools and by presigned URLs alike."""
-        return self._subscribers.add(listener)
+    async def secret(self, name: str) -> bytes:
+        """Return 32 bytes under this name: the same for every process on this data folder, unknown outside.
+
+        Raises:
+            StoreUnusable: the data folder cannot be opened.
+        """
+        await self.open()
+        if self._store is None:
+            raise ClientNotOpen("the client was closed meanwhile")
+        return await anyio.to_thread.run_sync(self._store.database.secret, name)
+
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = ROOT
+    ) -> Callable[[], None]:
+        """Call `listener` after changes by any process on the data folder, within a second; see `Transport.watch`.
+
+        Raises:
+            StoreUnusable: the data folder cannot be opened.
+        """
+        await self.open()
+        if self._watcher is None:
+            raise ClientNotOpen("the client was closed meanwhile")
+        return await self._watcher.watch(listener, context_id, path)
 
     async def open(self) -> LocalService:
         """Open the data folder now rather than with the first operation, and carry on tasks left over in it.
@@ -113,8 +137,9 @@ class EmbeddedTransport:
 
         folders = HostFolders(self._allowed_dirs, data_dir=self._data_dir)
         service = LocalService(self._store, base_url=self._url, folders=folders, limits=self._limits)
-        service.changes.subscribe(lambda _, context_id: self._subscribers.tell(context_id))
+        self._watcher = service.watcher(ACCOUNT)
         group.start_soon(service.run)
+        group.start_soon(self._watcher.run)
         return service
 
     async def _url(self) -> str:

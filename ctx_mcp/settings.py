@@ -17,6 +17,8 @@ EMBEDDED = "embedded"
 AGB = "agb"
 AGB_DEFAULT_ENDPOINT = "sdk-api.agb.cloud"
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+CONFIRM_MODES = ("always", "auto", "never")
+_YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z")
 VARIABLES = (
     "CTX_MCP_BACKEND",
@@ -28,6 +30,10 @@ VARIABLES = (
     "CTX_MCP_PUBLIC_URL",
     "CTX_MCP_MAX_FILE_BYTES",
     "CTX_MCP_LOG_LEVEL",
+    "CTX_MCP_TOOLSETS",
+    "CTX_MCP_TOOLS",
+    "CTX_MCP_READ_ONLY",
+    "CTX_MCP_CONFIRM",
 )
 """Every variable of this project's own; docs/settings.md explains each (a test compares the two).
 
@@ -55,6 +61,25 @@ class Settings:
     log_level: str = "warning"
 
 
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What the MCP server offers, and when it asks. Programs that use the client are not concerned."""
+
+    toolsets: tuple[str, ...] = ()
+    """Groups of tools that are offered. With `tools` empty too: all."""
+    tools: tuple[str, ...] = ()
+    """Single tools that are offered besides those of `toolsets`."""
+    read_only: bool = False
+    """Only tools that change nothing are offered, and done."""
+    read_only_contexts: tuple[str, ...] = ()
+    """Contexts that no tool may change, by id or exact name."""
+    confirm: str = "auto"
+    """Whether deleting is confirmed: `always` by a person, `auto` by an argument where nobody can be asked, `never`."""
+
+
+DEFAULT_SERVER_SETTINGS = ServerSettings()
+
+
 def load_settings(
     environ: Mapping[str, str] | None = None,
     *,
@@ -79,8 +104,7 @@ def load_settings(
     variables = os.environ if environ is None else environ
 
     def value(name: str, given: str | None = None) -> str | None:
-        text = (given if given is not None else variables.get(name, "")).strip()
-        return None if not text or _UNEXPANDED.match(text) else text
+        return _value(variables, name, given)
 
     chosen = value("CTX_MCP_BACKEND", backend) or EMBEDDED
     is_url = chosen.startswith(("http://", "https://"))
@@ -105,6 +129,44 @@ def load_settings(
         public_url=value("CTX_MCP_PUBLIC_URL", public_url),
         max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
         log_level=level,
+    )
+
+
+def load_server_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    toolsets: str | None = None,
+    tools: str | None = None,
+    read_only: bool = False,
+    read_only_contexts: Sequence[str] = (),
+    confirm: str | None = None,
+) -> ServerSettings:
+    """Return what the MCP server offers; what is given wins over the environment.
+
+    Protection only adds up: no argument takes away what `CTX_MCP_READ_ONLY` protects. Which toolsets and tools there
+    are, the server knows.
+
+    Args:
+        toolsets: names parted by commas; `tools` likewise.
+        read_only_contexts: ids or exact names.
+
+    Raises:
+        InvalidArgument: a value no setting can have, with what is allowed.
+    """
+    variables = os.environ if environ is None else environ
+    all_read_only, contexts = _read_only(_value(variables, "CTX_MCP_READ_ONLY") or "")
+    given = [reference.strip() for reference in read_only_contexts]
+    if "" in given:
+        raise InvalidArgument("--read-only-context is empty; give the id or the exact name of a context")
+    mode = (_value(variables, "CTX_MCP_CONFIRM", confirm) or "auto").lower()
+    if mode not in CONFIRM_MODES:
+        raise InvalidArgument(f"CTX_MCP_CONFIRM is {mode!r}; allowed are {', '.join(CONFIRM_MODES)}")
+    return ServerSettings(
+        toolsets=_listed(_value(variables, "CTX_MCP_TOOLSETS", toolsets)),
+        tools=_listed(_value(variables, "CTX_MCP_TOOLS", tools)),
+        read_only=read_only or all_read_only,
+        read_only_contexts=tuple(dict.fromkeys([*contexts, *given])),
+        confirm=mode,
     )
 
 
@@ -141,6 +203,32 @@ def _refuse_unused(
         raise InvalidArgument(f"allowed_dirs belongs to the embedded backend, and {backend!r} is in use; leave it out")
     if backend not in (EMBEDDED, AGB) and endpoint:
         raise InvalidArgument("the backend is a URL already; leave endpoint out, or give backend='agb' with it")
+
+
+def _value(variables: Mapping[str, str], name: str, given: str | None = None) -> str | None:
+    """Return what was given, or else the variable; None where that is nothing, or a placeholder left as it was."""
+    text = (given if given is not None else variables.get(name, "")).strip()
+    return None if not text or _UNEXPANDED.match(text) else text
+
+
+def _listed(text: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, (part.strip() for part in (text or "").split(",")))))
+
+
+def _read_only(text: str) -> tuple[bool, tuple[str, ...]]:
+    """Read a truth value or a list of contexts; tell whether everything is read-only, and which contexts are."""
+    words = _listed(text)
+    truths = [word for word in words if word.lower() in (*_YES, *_NO)]
+    if len(words) == 1 and truths:
+        return truths[0].lower() in _YES, ()
+    if truths:
+        raise InvalidArgument(
+            f"CTX_MCP_READ_ONLY holds {truths[0]!r} beside contexts; give true or false alone, or ids and exact names "
+            "only (a context that has such a name: by its id)"
+        )
+    if text and not words:
+        raise InvalidArgument("CTX_MCP_READ_ONLY names no context; give true, or ids and exact names of contexts")
+    return False, words
 
 
 def _folder(text: str | None, variables: Mapping[str, str]) -> Path:

@@ -79,6 +79,10 @@ class NpmTools:
     def filesystem_server(self) -> list[str]:
         return self.command("@modelcontextprotocol/server-filesystem", "mcp-server-filesystem")
 
+    @property
+    def memory_server(self) -> list[str]:
+        return self.command("@modelcontextprotocol/server-memory", "mcp-server-memory")
+
 
 def install_npm_tools() -> NpmTools:
     """Install the locked tree of tests/npm, unless this very lock is installed already, and find its node.

@@ -137,7 +137,7 @@ class _Demo:
         await _by_many_hands(fetch, self._files)
 
     async def clear(self, context_id: str) -> None:
-        facts = await call_tool(self._client, "context_clear_start", context_id=context_id)
+        facts = await call_tool(self._client, "context_clear_start", context_id=context_id, confirm=True)
         while facts.get("poll_after_s"):
             facts = await call_tool(
                 self._client, "context_clear_status", task_id=facts["task_id"], wait_s=facts["poll_after_s"]
@@ -147,7 +147,7 @@ class _Demo:
             raise DemoFailed(f"the clear ended as {facts}, with {len(left['files'])} files left")
 
     async def delete(self, context_id: str) -> None:
-        await call_tool(self._client, "context_delete", context_id=context_id)
+        await call_tool(self._client, "context_delete", context_id=context_id, confirm=True)
         answer = await self._client.call_tool("context_get", {"context_id": context_id})
         if not answer.is_error:
             raise DemoFailed("the deleted context can still be seen")

@@ -80,7 +80,7 @@ class _SyncDemo:
     async def tidy(self) -> None:
         """Leave no context behind, also when something went wrong: the data folder may be the user's own."""
         async with self._server() as (url, _), Client(url) as client:
-            await client.call_tool("context_delete", {"context_id": self._context})
+            await client.call_tool("context_delete", {"context_id": self._context, "confirm": True})
 
     async def _begin(self, client: Client, start: dict[str, Any]) -> int:
         """Start a sync, and return how many files are done as soon as there are some."""

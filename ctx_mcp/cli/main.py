@@ -10,10 +10,11 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from ctx_mcp.cli.output import READER_LEFT, ReaderLeft, flush, speak_utf8
-from ctx_mcp.cli.parser import parse
+from ctx_mcp.cli.parser import SERVER_OPTIONS, parse
 from ctx_mcp.domain.errors import AGBError, InvalidArgument
-from ctx_mcp.settings import EMBEDDED, Settings, load_settings
+from ctx_mcp.settings import EMBEDDED, ServerSettings, Settings, load_server_settings, load_settings
 
+_SERVERS = (None, "serve")
 _WITHOUT_BACKEND = ("service", "contracts")
 """Commands that no backend can serve, so that one set for the MCP server does not concern them."""
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = parse(arguments)
             settings = _settings(options)
             _log_to_stderr(settings)
-            return _run(options, settings)
+            return _run(options, settings, _server_settings(options))
         finally:
             flush()
     except ReaderLeft:
@@ -56,18 +57,34 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _run(options: argparse.Namespace, settings: Settings) -> int:
+def _server_settings(options: argparse.Namespace) -> ServerSettings:
+    """Return what the MCP server offers; other commands are not concerned by its variables, and have none of its flags.
+
+    Raises:
+        InvalidArgument: a flag before a command that it says nothing to, or a value that cannot be.
+    """
+    given = {name: getattr(options, name) for name in SERVER_OPTIONS if getattr(options, name)}
+    if more := getattr(options, "more_read_only_contexts", None):
+        given["read_only_contexts"] = [*given.get("read_only_contexts", ()), *more]
+    if options.command in _SERVERS:
+        return load_server_settings(**given)
+    if given:
+        raise InvalidArgument(f"{SERVER_OPTIONS[next(iter(given))]} belongs to the MCP server; leave it out")
+    return ServerSettings()
+
+
+def _run(options: argparse.Namespace, settings: Settings, offered: ServerSettings) -> int:
     command: str | None = options.command
     if command is None:
         with _not_collecting():
             from ctx_mcp.cli.serve import serve_stdio
 
-        return serve_stdio(settings)
+        return serve_stdio(settings, offered)
     if command == "serve":
         with _not_collecting():
             from ctx_mcp.cli.serve import serve
 
-        return serve(settings, transport=options.transport, host=options.host, port=options.port)
+        return serve(settings, offered, transport=options.transport, host=options.host, port=options.port)
     if command == "service":
         from ctx_mcp.cli.service import run_service
 

@@ -12,10 +12,19 @@ from ctx_mcp.cli.output import write_line
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.sessions import ConflictRule, SyncMode
+from ctx_mcp.settings import CONFIRM_MODES
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
+SERVER_OPTIONS = {
+    "toolsets": "--toolsets",
+    "tools": "--tools",
+    "read_only": "--read-only",
+    "read_only_contexts": "--read-only-context",
+    "confirm": "--confirm",
+}
+"""What only the MCP server takes: names of `settings.load_server_settings`, and the flags."""
 _MAX_PORT = 65535
 _DESCRIPTION = "Durable contexts for agents. Without a command: the MCP server on stdio."
 
@@ -50,11 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _common(parser, top=True)
     _allow_dir(parser, default=None)
+    _offered(parser, default=None)
 
     serve = commands.add_parser("serve", help="the MCP server on a transport of your choice")
     _common(serve)
     serve.add_argument("--transport", choices=("stdio", "http", "sse"), default="stdio")
     _allow_dir(serve, default=argparse.SUPPRESS)
+    _offered(serve, default=argparse.SUPPRESS)
     _address(serve, 8765)
 
     service = commands.add_parser("service", help="the context service over HTTP (AGB and native dialects)")
@@ -95,6 +106,27 @@ def _allow_dir(parser: argparse.ArgumentParser, *, default: Any) -> None:
     )
 
 
+def _offered(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    parser.add_argument("--toolsets", default=default, metavar="NAMES", help="groups of tools to offer (default: all)")
+    parser.add_argument("--tools", default=default, metavar="NAMES", help="single tools to offer, besides --toolsets")
+    parser.add_argument("--read-only", action="store_true", default=default, help="let no tool change anything")
+    parser.add_argument(
+        "--read-only-context",
+        # Not one for both: what stands behind the command would take away what stands before it.
+        dest="read_only_contexts" if default is None else "more_read_only_contexts",
+        action="append",
+        metavar="CONTEXT",
+        default=default,
+        help="let no tool change this context, by id or exact name; may be given several times",
+    )
+    parser.add_argument(
+        "--confirm",
+        choices=CONFIRM_MODES,
+        default=default,
+        help="ask the user before deleting: always, auto (default: where the host can ask) or never",
+    )
+
+
 def _address(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port, help=f"{port} by default; 0 takes any free one")
@@ -117,6 +149,7 @@ def _add_people(commands: Any) -> None:
     cat = commands.add_parser("cat", help="write a file to standard output")
     cat.add_argument("context")
     cat.add_argument("path")
+    cat.add_argument("--version", dest="version", metavar="ETAG", help="an older version, from history")
     put = commands.add_parser("put", help="store a local file")
     put.add_argument("context")
     put.add_argument("local", help="the file to store; - for standard input")
@@ -125,13 +158,40 @@ def _add_people(commands: Any) -> None:
     get.add_argument("context")
     get.add_argument("path")
     get.add_argument("local", nargs="?", help="where to (default: the file's name, here)")
-    rm = commands.add_parser("rm", help="delete a file")
+    rm = commands.add_parser("rm", help="delete a file, or with -r a folder")
     rm.add_argument("context")
     rm.add_argument("path")
+    rm.add_argument("-r", "--recursive", action="store_true", help="a folder with all below it")
+    mv = commands.add_parser("mv", help="move, rename or copy a file or a folder")
+    mv.add_argument("context")
+    mv.add_argument("path")
+    mv.add_argument("to_path")
+    mv.add_argument("--to-context", metavar="CONTEXT", help="another context")
+    mv.add_argument("--copy", action="store_true", help="keep the original")
+    search = commands.add_parser("search", help="find text in files, or files by name")
+    search.add_argument("context")
+    search.add_argument("query", nargs="?", default="", help="text within one line; none: files by --glob alone")
+    search.add_argument("--glob", metavar="GLOB", help="only these: *.md for names, /src/**/*.py for paths")
+    search.add_argument("--regex", action="store_true", help="the query is an RE2 expression")
+    search.add_argument("--case-sensitive", action="store_true")
+    shown = search.add_mutually_exclusive_group()
+    shown.add_argument("--files", action="store_true", help="print the matching files only")
+    shown.add_argument("--count", action="store_true", help="print how many lines of each file match")
+    search.add_argument("--max", dest="max_results", type=int, default=1000, metavar="N", help="how many lines (1000)")
+    history = commands.add_parser("history", help="list versions, newest first; deleted files are among them")
+    history.add_argument("context")
+    history.add_argument("path", nargs="?", default=ROOT, help="a file or a folder (/)")
+    history.add_argument("--max", dest="max_results", type=int, default=50, metavar="N", help="how many lines (50)")
+    restore = commands.add_parser("restore", help="bring back an older state; can itself be undone")
+    restore.add_argument("context")
+    restore.add_argument("path", help="a file, a folder, or / for the whole context")
+    state = restore.add_mutually_exclusive_group(required=True)
+    state.add_argument("--version", dest="version", metavar="ETAG", help="of one file, from history")
+    state.add_argument("--as-of", metavar="TIME", help="as it was then, e.g. 2026-11-21T10:00:00Z")
     clear = commands.add_parser("clear", help="remove all files of a context and wait until that is done")
     clear.add_argument("context")
     clear.add_argument("--timeout", type=float, default=60, help="seconds to wait (60)")
-    for parser in (contexts, create, rename, delete, ls, cat, put, get, rm, clear):
+    for parser in (contexts, create, rename, delete, ls, cat, put, get, rm, mv, search, history, restore, clear):
         _common(parser)
 
 

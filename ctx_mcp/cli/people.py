@@ -1,4 +1,4 @@
-"""`ctx-mcp contexts`, `ls`, `cat`, `put`, `get`, `rm`, `clear`: what the tools do, for people and shell scripts.
+"""What the tools do, for people and shell scripts: `ctx-mcp contexts`, `ls`, `cat`, `put`, `history` and the others.
 
 Lists come as lines of tab-separated fields. A context is named by id or exact name, as in the tools.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -15,10 +15,12 @@ import anyio
 from ctx_mcp.cli import local_files
 from ctx_mcp.cli.backend import run_on_backend
 from ctx_mcp.cli.output import write_bytes, write_line
+from ctx_mcp.cli.search import search
 from ctx_mcp.client import byte_transfer
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.domain.clock import to_iso
-from ctx_mcp.domain.errors import ClearanceTimeoutError, InvalidArgument
+from ctx_mcp.client.transport import acting_for
+from ctx_mcp.domain.clock import from_iso, to_iso
+from ctx_mcp.domain.errors import ClearanceTimeoutError, InvalidArgument, PathConflict
 from ctx_mcp.domain.models import ContextState, FileEntry, FileKind
 from ctx_mcp.settings import Settings
 from ctx_mcp.wire.operations import (
@@ -47,7 +49,8 @@ def run_command(settings: Settings, options: argparse.Namespace) -> int:
     command = _COMMANDS[options.command]
 
     async def work(service: AsyncContextService) -> None:
-        await command(service, options)
+        with acting_for(f"ctx-mcp {options.command}"):
+            await command(service, options)
 
     run_on_backend(settings, work)
     return 0
@@ -88,10 +91,23 @@ async def _ls(service: AsyncContextService, options: argparse.Namespace) -> None
 
 async def _cat(service: AsyncContextService, options: argparse.Namespace) -> None:
     context_id = (await service.find(options.context)).context_id
+    if options.version is not None:
+        await _cat_version(service, context_id, options.path, options.version)
+        return
     url = await service.call(GetFileDownloadUrl(context_id, options.path))
     async with aclosing(byte_transfer.fetch(url)) as chunks:
         async for chunk in chunks:
             write_bytes(chunk)
+
+
+async def _cat_version(service: AsyncContextService, context_id: str, path: str, version: str) -> None:
+    offset = 0
+    while True:
+        part = await service.read_file(context_id, path, offset=offset, version=version)
+        write_bytes(part.content)
+        offset += len(part.content)
+        if offset >= part.entry.size_bytes or not part.content:
+            return
 
 
 async def _put(service: AsyncContextService, options: argparse.Namespace) -> None:
@@ -119,7 +135,49 @@ async def _get(service: AsyncContextService, options: argparse.Namespace) -> Non
 
 async def _rm(service: AsyncContextService, options: argparse.Namespace) -> None:
     context_id = (await service.find(options.context)).context_id
+    if options.recursive:
+        with suppress(PathConflict):
+            await service.delete_folder(context_id, options.path)
+            return
+    # With -r too where it is a file.
     await service.call(DeleteFile(context_id, options.path))
+
+
+async def _mv(service: AsyncContextService, options: argparse.Namespace) -> None:
+    context_id = (await service.find(options.context)).context_id
+    target: str | None = options.to_context
+    to_context_id = (await service.find(target)).context_id if target is not None else None
+    await service.move_files(context_id, options.path, options.to_path, to_context_id=to_context_id, copy=options.copy)
+
+
+async def _history(service: AsyncContextService, options: argparse.Namespace) -> None:
+    context_id = (await service.find(options.context)).context_id
+    left: int = options.max_results
+    if left < 1:
+        raise InvalidArgument(f"--max is {left}; give 1 or more")
+    token: str | None = None
+    while left > 0:
+        count = min(left, _PAGE)
+        page = await service.list_versions(context_id, options.path, max_results=count, next_token=token)
+        for version in page.versions:
+            when = version.created_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+            kind = "current" if version.is_current else version.kind
+            _line(version.etag, when, kind, str(version.size_bytes), version.path, version.actor)
+        left -= len(page.versions)
+        token = page.next_token
+        if token is None:
+            return
+
+
+async def _restore(service: AsyncContextService, options: argparse.Namespace) -> None:
+    as_of = None
+    if options.as_of is not None:
+        as_of = from_iso(options.as_of)
+        if as_of is None:
+            raise InvalidArgument(f"--as-of {options.as_of!r} is no time; give one like 2026-11-21T10:00:00Z")
+    context_id = (await service.find(options.context)).context_id
+    changed = await service.restore_files(context_id, options.path, version=options.version, as_of=as_of)
+    _line(f"{changed.written_count} restored", f"{changed.removed_count} removed")
 
 
 async def _clear(service: AsyncContextService, options: argparse.Namespace) -> None:
@@ -153,5 +211,9 @@ _COMMANDS: dict[str, Command] = {
     "put": _put,
     "get": _get,
     "rm": _rm,
+    "mv": _mv,
+    "search": search,
+    "history": _history,
+    "restore": _restore,
     "clear": _clear,
 }

@@ -12,36 +12,38 @@ import anyio
 
 from ctx_mcp.cli.loop import FAST_LOOP
 from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.client.transport import Transport
 from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import AGBError
 from ctx_mcp.embedded import EmbeddedTransport
+from ctx_mcp.server.access import GuardedTransport
 from ctx_mcp.server.app import ContextServer
 from ctx_mcp.server.stdio import serve_stdio as serve_pipes
-from ctx_mcp.settings import Settings, default_allowed_dirs
+from ctx_mcp.settings import ServerSettings, Settings, default_allowed_dirs
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_AFTER_S = 1.0
 
 
-def serve_stdio(settings: Settings) -> int:
+def serve_stdio(settings: Settings, offered: ServerSettings) -> int:
     """Serve one host over stdin and stdout until either side ends."""
 
     async def face(server: ContextServer) -> None:
         await serve_pipes(server, server.create_initialization_options())
 
     # One host started this process where it works; over HTTP any program of the machine may be calling.
-    anyio.run(_serve, _confined(settings, default_allowed_dirs()), face, backend_options=FAST_LOOP)
+    anyio.run(_serve, _confined(settings, default_allowed_dirs()), offered, face, backend_options=FAST_LOOP)
     return 0
 
 
-def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
+def serve(settings: Settings, offered: ServerSettings, *, transport: str, host: str, port: int) -> int:
     """Serve MCP over a transport until SIGTERM or SIGINT (stdio: until the input ends).
 
     Raises:
         InvalidArgument: the address is not loopback, or cannot be listened on.
     """
     if transport == "stdio":
-        return serve_stdio(settings)
+        return serve_stdio(settings, offered)
 
     from ctx_mcp.server.http import serve_http
 
@@ -55,7 +57,7 @@ def serve(settings: Settings, *, transport: str, host: str, port: int) -> int:
             on_ready=_say_ready,
         )
 
-    anyio.run(_serve, _confined(settings, ()), face, backend_options=FAST_LOOP)
+    anyio.run(_serve, _confined(settings, ()), offered, face, backend_options=FAST_LOOP)
     return 0
 
 
@@ -64,30 +66,35 @@ def _confined(settings: Settings, default: tuple[Path, ...]) -> Settings:
     return settings if settings.allowed_dirs is not None else replace(settings, allowed_dirs=default)
 
 
-async def _serve(settings: Settings, face: Callable[[ContextServer], Awaitable[None]]) -> None:
+async def _serve(settings: Settings, offered: ServerSettings, face: Callable[[ContextServer], Awaitable[None]]) -> None:
     """Open what all connections of this process share, once, and serve on it."""
     refusal: AGBError | None = None
-    async with open_transport(settings) as transport:
-        server = ContextServer(AsyncContextService(transport))
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.subscriptions.run)
-            if isinstance(transport, EmbeddedTransport):
-                group.start_soon(_warm_up, transport)
-            try:
-                await face(server)
-            except AGBError as error:
-                # Raised here, the group would wrap it.
-                refusal = error
-            group.cancel_scope.cancel()
+    transport = open_transport(settings)
+    server = ContextServer(AsyncContextService(transport), settings=offered, secret=transport.secret)
+    async with transport, anyio.create_task_group() as group:
+        group.start_soon(server.subscriptions.run)
+        group.start_soon(_warm_up, transport, server.guard)
+        try:
+            await face(server)
+        except AGBError as error:
+            # Raised here, the group would wrap it.
+            refusal = error
+        group.cancel_scope.cancel()
     if refusal is not None:
         raise refusal
 
 
-async def _warm_up(transport: EmbeddedTransport) -> None:
-    """Open the data folder once the host has its list of tools, so that no call waits for it and old tasks go on."""
+async def _warm_up(transport: Transport, guard: GuardedTransport | None) -> None:
+    """Open the data folder once the host has its list of tools, so that no call waits for it and old tasks go on.
+
+    Contexts that are read-only by name are looked up then, so that renaming them frees none.
+    """
     await anyio.sleep(_WARM_UP_AFTER_S)
     try:
-        await transport.open()
+        if isinstance(transport, EmbeddedTransport):
+            await transport.open()
+        if guard is not None:
+            await guard.learn_ids()
     except AGBError as error:
         _logger.error("%s [%s]", error.message, error.error_code)  # noqa: TRY400 - the text says it all
 

@@ -6,12 +6,12 @@ of our own answer values and raise every error. The seed API is spelled on `call
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 import anyio
 
+from ctx_mcp.client.file_calls import FileCalls, stripped
 from ctx_mcp.client.results import (
     ClearContextResult,
     Context,
@@ -23,15 +23,11 @@ from ctx_mcp.client.results import (
     FileUrlResult,
     OperationResult,
 )
-from ctx_mcp.client.transport import Transport
 from ctx_mcp.domain.clock import to_iso
-from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
 from ctx_mcp.domain.errors import AGBError, ClearanceTimeoutError, ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
-from ctx_mcp.domain.models import ContextRecord, ContextState, FileContent, FileEntry, FilePage
-from ctx_mcp.domain.paths import looks_like_context_id, normalize_path
+from ctx_mcp.domain.models import ContextRecord, ContextState, FileEntry
 from ctx_mcp.wire.operations import (
-    Capabilities,
     ClearContext,
     DeleteContext,
     DeleteFile,
@@ -41,98 +37,16 @@ from ctx_mcp.wire.operations import (
     ListContexts,
     ListFiles,
     Operation,
-    R,
-    ReadFile,
-    Reply,
     UpdateContext,
-    WriteFile,
 )
 
 ResultT = TypeVar(
     "ResultT", bound=OperationResult | ContextResult | ContextListResult | ContextFileListResult | FileUrlResult
 )
-_PAGE = "page"
 
 
-class ContextCalls:
+class ContextCalls(FileCalls):
     """One context service behind one transport."""
-
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._transport.capabilities
-
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call `listener` with the id of each context seen to change; return a function that ends it."""
-        return self._transport.subscribe(listener)
-
-    async def call(self, operation: Operation[R]) -> R:
-        """Have one operation done and return its answer.
-
-        Raises:
-            AGBError: why it was not done, with a stable `error_code` and the request id.
-        """
-        return (await self._transport.send(operation)).result
-
-    async def find(self, reference: str) -> ContextRecord:
-        """Return the context with this id, or else with exactly this name.
-
-        Raises:
-            InvalidArgument: the reference is empty.
-            ContextNotFound: none such in this account.
-        """
-        text = _stripped("context_id", reference)
-        by_id = looks_like_context_id(text)
-        operation = GetContext(context_id=text) if by_id else GetContext(name=text)
-        return (await self.call(operation)).context
-
-    async def read_file(
-        self, context_id: str, file_path: str, *, offset: int = 0, length: int | None = None
-    ) -> FileContent:
-        """Return bytes of a file's current version, at most 8 MiB at once.
-
-        Raises:
-            ContextNotFound, FileNotFound, InvalidPath: as named.
-        """
-        if self.capabilities.native_files:
-            return await self.call(ReadFile(context_id, file_path, offset, length))
-        if offset < 0 or (length or 0) < 0:
-            raise InvalidArgument("offset and length must not be negative")
-        from ctx_mcp.client import byte_transfer
-
-        path = normalize_path(file_path)
-        url = await self.call(GetFileDownloadUrl(context_id, path))
-        most = DEFAULT_LIMITS.max_read_bytes
-        return await byte_transfer.download(url, path, offset, most if length is None else min(length, most))
-
-    async def write_file(
-        self, context_id: str, file_path: str, content: bytes, *, if_match: str | None = None
-    ) -> FileEntry:
-        """Store `content` (at most 8 MiB) as the whole file. Safe to repeat: the same bytes make no new version.
-
-        Raises:
-            VersionConflict: `if_match` is given and is not the current etag.
-            ContextNotFound, InvalidPath, PathConflict, FileTooLarge: as named; nothing changed.
-        """
-        if self.capabilities.native_files:
-            return await self.call(WriteFile(context_id, file_path, content, if_match))
-        from ctx_mcp.client import byte_transfer
-
-        path = normalize_path(file_path)
-        url = await self.call(GetFileUploadUrl(context_id, path))
-        return await byte_transfer.upload(url, path, content, if_match)
-
-    async def list_page(self, operation: ListFiles) -> FilePage:
-        """Answer one page of a folder, by token also where the backend knows page numbers only.
-
-        There the token is a page number: rows that come or go between two pages shift what follows.
-
-        Raises:
-            InvalidToken, InvalidPath, ContextNotFound: as named.
-        """
-        return (await self._send_page(operation)).result
 
     async def create(self, name: str) -> ContextResult:
         """Create a context, or return the one that has this name already.
@@ -140,7 +54,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: the name is empty or blank.
         """
-        return await self._get_context(GetContext(name=_stripped("name", name), create=True))
+        return await self._get_context(GetContext(name=stripped("name", name), create=True))
 
     async def list(self, params: ContextListParams | None = None) -> ContextListResult:
         """List contexts, newest first."""
@@ -167,7 +81,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: no context, or an empty id or name.
         """
-        context_id, name = _context_id(context), _stripped("context.name", context.name)
+        context_id, name = _context_id(context), stripped("context.name", context.name)
         return await self._done(UpdateContext(context_id, name), {"context_id": context_id})
 
     async def delete(self, context: Context) -> OperationResult:
@@ -185,9 +99,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: an empty id or path.
         """
-        return await self._url(
-            GetFileDownloadUrl(_stripped("context_id", context_id), _stripped("file_path", file_path))
-        )
+        return await self._url(GetFileDownloadUrl(stripped("context_id", context_id), stripped("file_path", file_path)))
 
     async def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
         """Return a URL to which one PUT stores the file.
@@ -195,7 +107,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: an empty id or path.
         """
-        return await self._url(GetFileUploadUrl(_stripped("context_id", context_id), _stripped("file_path", file_path)))
+        return await self._url(GetFileUploadUrl(stripped("context_id", context_id), stripped("file_path", file_path)))
 
     async def delete_file(self, context_id: str, file_path: str) -> OperationResult:
         """Delete one file; one that is not there is a failure.
@@ -203,7 +115,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: an empty id or path.
         """
-        operation = DeleteFile(_stripped("context_id", context_id), _stripped("file_path", file_path))
+        operation = DeleteFile(stripped("context_id", context_id), stripped("file_path", file_path))
         return await self._done(operation, data=True)
 
     async def clear_async(self, context_id: str) -> ClearContextResult:
@@ -212,7 +124,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: an empty id.
         """
-        context_id = _stripped("context_id", context_id)
+        context_id = stripped("context_id", context_id)
         try:
             reply = await self._transport.send(ClearContext(context_id))
         except AGBError as error:
@@ -229,7 +141,7 @@ class ContextCalls:
         Raises:
             InvalidArgument: an empty id.
         """
-        context_id = _stripped("context_id", context_id)
+        context_id = stripped("context_id", context_id)
         try:
             reply = await self._transport.send(GetContext(context_id=context_id))
         except AGBError as error:
@@ -291,7 +203,7 @@ class ContextCalls:
         return await self._get_context(GetContext(by_id or None, by_name or None, create, login_region_id or None))
 
     async def _list_files(self, operation: ListFiles) -> ContextFileListResult:
-        operation = replace(operation, context_id=_stripped("context_id", operation.context_id))
+        operation = replace(operation, context_id=stripped("context_id", operation.context_id))
         try:
             reply = await self._send_page(operation)
         except AGBError as error:
@@ -305,18 +217,6 @@ class ContextCalls:
             next_token=page.next_token,
             max_results=page.max_results,
         )
-
-    async def _send_page(self, operation: ListFiles) -> Reply[FilePage]:
-        if self.capabilities.file_tokens or (operation.max_results is None and operation.next_token is None):
-            return await self._transport.send(operation)
-        number, size = 1, operation.page_size if operation.max_results is None else operation.max_results
-        if operation.next_token is not None:
-            number, size = (int(part) for part in decode_cursor(operation.next_token, _PAGE, int, int))
-        numbered = replace(operation, page_number=number, page_size=size, max_results=None, next_token=None)
-        reply = await self._transport.send(numbered)
-        more = len(reply.result.entries) == size and (reply.result.total_count or 0) > number * size
-        token = encode_cursor(_PAGE, number + 1, size) if more else None
-        return Reply(reply.request_id, replace(reply.result, next_token=token, max_results=size))
 
     async def _done(self, operation: Operation[None], data: object) -> OperationResult:
         try:
@@ -339,17 +239,10 @@ def _failed(kind: type[ResultT], error: AGBError) -> ResultT:
     return kind(request_id=error.request_id, success=False, error_message=error.message, error_code=error.error_code)
 
 
-def _stripped(parameter: str, value: object) -> str:
-    text = value.strip() if isinstance(value, str) else ""
-    if not text:
-        raise InvalidArgument(f"{parameter} must be a text that is not empty or blank")
-    return text
-
-
 def _context_id(context: object) -> str:
     if not isinstance(context, Context):
         raise InvalidArgument("context must be a Context, as get, create and list return it")
-    return _stripped("context.id", context.id)
+    return stripped("context.id", context.id)
 
 
 def _context(record: ContextRecord) -> Context:

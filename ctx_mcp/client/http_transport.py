@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import platform
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import httpx
 
 from ctx_mcp.client.byte_transfer import open_http
-from ctx_mcp.client.transport import Subscribers
+from ctx_mcp.client.transport import current_actor
 from ctx_mcp.domain.errors import BackendUnavailable, ClientNotOpen, InvalidArgument
+from ctx_mcp.domain.models import FoundContext
+from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.dialect import Dialect
-from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from ctx_mcp.wire.native import ACTOR_HEADER
+from ctx_mcp.wire.operations import Capabilities, DeleteContext, GetContext, Operation, R, Reply, UpdateContext
 
 DEFAULT_TIMEOUT_S = 60.0
 
@@ -31,7 +38,7 @@ class HttpTransport:
     def __init__(self, endpoint: str, api_key: str, dialect: Dialect, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self._dialect = dialect
         self._api_key = api_key
-        self._subscribers = Subscribers()
+        self._watches: dict[object, tuple[str | None, Callable[[], None]]] = {}
         self._timeout = httpx.Timeout(timeout_s, connect=10.0)
         self._http: httpx.AsyncClient | None = None
         self.endpoint = endpoint_url(endpoint)
@@ -61,12 +68,15 @@ class HttpTransport:
         if self._http is None:
             raise ClientNotOpen("the client is not open; use it as `async with AsyncClient(…) as client:`")
         request = self._dialect.spell_request(operation, self._api_key)
+        headers = dict(request.headers)
+        if (actor := current_actor()) and self._dialect.capabilities.history:
+            headers[ACTOR_HEADER] = quote(f"{actor} on {platform.node()}", safe=" ()/:;@,+")
         try:
             answer = await self._http.request(
                 request.method,
                 self.endpoint + request.path,
                 params=dict(request.query) or None,
-                headers=dict(request.headers),
+                headers=headers,
                 content=request.body or None,
             )
         except UnicodeEncodeError as error:
@@ -78,11 +88,37 @@ class HttpTransport:
                 "check that the service runs there and that the endpoint is right"
             ) from error
         reply = self._dialect.read_reply(operation, answer.status_code, answer.headers, answer.content)
-        context_id = operation.changed_context()
-        if context_id is not None:
-            self._subscribers.tell(context_id)
+        self._tell(operation, reply.result)
         return reply
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call `listener` after each change this client makes; changes by others are not seen."""
-        return self._subscribers.add(listener)
+    async def secret(self, name: str) -> bytes:
+        """Return 32 bytes under this name: the same for every process with this API key, and none without it."""
+        return hmac.digest(self._api_key.encode(), f"ctx-mcp {name}".encode(), hashlib.sha256)
+
+    async def watch(
+        self,
+        listener: Callable[[], None],
+        context_id: str | None = None,
+        path: str = ROOT,  # noqa: ARG002 - the other side does not say what a change touched
+    ) -> Callable[[], None]:
+        """Call `listener` after changes that this client makes; those of others are not seen.
+
+        A change anywhere in the context is told, whatever `path` is.
+        """
+        token = object()
+        self._watches[token] = (context_id, listener)
+        return lambda: self._watches.pop(token, None) and None
+
+    def _tell(self, operation: Operation[object], result: object) -> None:
+        changed_ids = operation.changed_contexts()
+        is_listed = _changes_list(operation, result)
+        for context_id, listener in list(self._watches.values()):
+            if is_listed if context_id is None else context_id in changed_ids:
+                listener()
+
+
+def _changes_list(operation: Operation[object], result: object) -> bool:
+    """Tell whether a context came, went or got another name; also where the other side does not say."""
+    if isinstance(operation, GetContext):
+        return operation.create and not (isinstance(result, FoundContext) and result.created is False)
+    return isinstance(operation, UpdateContext | DeleteContext)

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
+from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
 
+MAX_ACTOR_CHARS = 200
+_actor: ContextVar[str] = ContextVar("actor", default="")
 
-class Subscribers:
-    """Who wants to hear of changed contexts."""
 
-    def __init__(self) -> None:
-        self._listeners: dict[object, Callable[[str], None]] = {}
+@contextmanager
+def acting_for(actor: str) -> Generator[None]:
+    """Name whoever the calls inside are made for; the history of each file they change tells it."""
+    token = _actor.set(actor[:MAX_ACTOR_CHARS])
+    try:
+        yield
+    finally:
+        _actor.reset(token)
 
-    def add(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call `listener` with each id told from now on; return a function that ends it."""
-        token = object()
-        self._listeners[token] = listener
-        return lambda: self._listeners.pop(token, None) and None
 
-    def tell(self, context_id: str) -> None:
-        for listener in list(self._listeners.values()):
-            listener(context_id)
+def current_actor() -> str:
+    """Return who calls are made for now; empty where nobody was named."""
+    return _actor.get()
 
 
 class Transport(Protocol):
@@ -39,6 +43,19 @@ class Transport(Protocol):
         """
         ...
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """Call `listener` with the id of each context this process sees change; return a function that ends it."""
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = ROOT
+    ) -> Callable[[], None]:
+        """Call `listener` after each change from now on; return a function that ends it.
+
+        Changes of this process are told before their caller has its answer; a transport says which others it sees.
+        It may call once too often, never once too few.
+
+        Args:
+            context_id: the context to watch; None is the list of contexts: any that comes, goes or gets another name.
+            path: a file or a folder of it, whether it exists or not; the root is the context as a whole.
+
+        Raises:
+            AGBError: the backend cannot be watched.
+        """
         ...

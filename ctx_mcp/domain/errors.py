@@ -7,16 +7,23 @@
     │   ├── InvalidName               Name.Invalid
     │   ├── InvalidPath               Path.Invalid
     │   ├── InvalidToken              Token.Invalid
+    │   ├── InvalidPattern            Pattern.Invalid
     │   └── ClientNotOpen             Client.NotOpen
     ├── Unauthenticated               Auth.Unauthenticated
     ├── AccessDenied                  Auth.AccessDenied
+    │   ├── ReadOnly                  Access.ReadOnly
     │   ├── UrlTampered               Url.SignatureMismatch
     │   └── UrlExpired                Url.Expired
     ├── ContextNotFound               Context.NotFound
     ├── NameTaken                     Context.NameTaken
     ├── FileNotFound                  File.NotFound
     ├── PathConflict                  Path.Conflict
+    ├── FileExists                    File.Exists
     ├── VersionConflict               File.VersionConflict
+    ├── VersionNotFound               Version.NotFound
+    ├── TextNotFound                  Edit.NotFound
+    ├── TextAmbiguous                 Edit.Ambiguous
+    ├── TooManyFiles                  Tree.TooLarge
     ├── FileTooLarge                  File.TooLarge
     ├── NotText                       File.NotText
     ├── TaskNotFound                  Task.NotFound
@@ -29,6 +36,9 @@
     ├── SyncConflict                  Sync.Conflict
     ├── SyncIncomplete                Sync.Incomplete
     ├── ClearanceTimeoutError         Clear.Timeout
+    ├── ConfirmationNeeded            Confirm.Needed
+    ├── ConfirmationDeclined          Confirm.Declined
+    ├── ConfirmationImpossible        Confirm.Impossible
     ├── UnknownOperation              Operation.Unknown
     ├── UnsupportedOperation          Operation.Unsupported
     ├── StoreUnusable                 Store.Unusable
@@ -84,6 +94,12 @@ class InvalidToken(InvalidArgument):
     code = "Token.Invalid"
 
 
+class InvalidPattern(InvalidArgument):
+    """A regular expression or a glob that cannot be read; the text says why."""
+
+    code = "Pattern.Invalid"
+
+
 class ClientNotOpen(InvalidArgument):
     """A client is used outside its `with` block."""
 
@@ -98,6 +114,12 @@ class Unauthenticated(AGBError):
 class AccessDenied(AGBError):
     code = "Auth.AccessDenied"
     http_status = 403
+
+
+class ReadOnly(AccessDenied):
+    """The MCP server's settings let no tool change this; nothing was changed."""
+
+    code = "Access.ReadOnly"
 
 
 class UrlTampered(AccessDenied):
@@ -130,9 +152,44 @@ class PathConflict(AGBError):
     http_status = 409
 
 
+class FileExists(AGBError):
+    """A file stands where a new one was to be made."""
+
+    code = "File.Exists"
+    http_status = 409
+
+
 class VersionConflict(AGBError):
     code = "File.VersionConflict"
     http_status = 412
+
+
+class VersionNotFound(AGBError):
+    """No such version at this path, or its retention is over."""
+
+    code = "Version.NotFound"
+    http_status = 404
+
+
+class TextNotFound(AGBError):
+    """The text to replace is not in the file; the message shows the lines that come nearest. Nothing changed."""
+
+    code = "Edit.NotFound"
+    http_status = 409
+
+
+class TextAmbiguous(AGBError):
+    """The text to replace occurs another number of times than expected; the message says where. Nothing changed."""
+
+    code = "Edit.Ambiguous"
+    http_status = 409
+
+
+class TooManyFiles(AGBError):
+    """More files than one atomic change may touch; nothing changed."""
+
+    code = "Tree.TooLarge"
+    http_status = 413
 
 
 class FileTooLarge(AGBError):
@@ -211,6 +268,27 @@ class ClearanceTimeoutError(AGBError):
 
     code = "Clear.Timeout"
     http_status = 504
+
+
+class ConfirmationNeeded(AGBError):
+    """A tool deletes only what was confirmed, and its call does not say that it was; nothing was changed."""
+
+    code = "Confirm.Needed"
+    http_status = 428
+
+
+class ConfirmationDeclined(AGBError):
+    """Whoever was asked said no, or nothing; nothing was changed."""
+
+    code = "Confirm.Declined"
+    http_status = 403
+
+
+class ConfirmationImpossible(AGBError):
+    """Only a person may confirm this, and the host cannot ask one; nothing was changed."""
+
+    code = "Confirm.Impossible"
+    http_status = 403
 
 
 class UnknownOperation(AGBError):

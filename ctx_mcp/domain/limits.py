@@ -22,6 +22,12 @@ class Limits:
     """Most bytes one `ReadFile` answers; a larger file is read in pieces or by URL."""
     max_write_bytes: int = 8 * MIB
     """Largest content of one `WriteFile`; a larger file goes by upload URL."""
+    max_edit_bytes: int = 32 * MIB
+    """Largest file that `EditFile` changes."""
+    max_edits: int = 100
+    """Most texts that one `EditFile` replaces."""
+    max_tree_files: int = 100_000
+    """Most files that one move, restore or deletion of a folder changes."""
     default_list_count: int = 10
     max_list_count: int = 100
     default_page_size: int = 50

@@ -25,6 +25,23 @@ class FileKind(StrEnum):
     FOLDER = "FOLDER"
 
 
+class WriteMode(StrEnum):
+    """What a write does where a file stands already."""
+
+    CREATE = "create"
+    """Refuse, unless the file holds the same bytes."""
+    OVERWRITE = "overwrite"
+    """Make a new version."""
+    APPEND = "append"
+    """Make a new version of the old bytes and the new ones behind them; never a conflict."""
+
+
+class SearchOutput(StrEnum):
+    LINES = "lines"
+    FILES = "files"
+    COUNT = "count"
+
+
 class TaskKind(StrEnum):
     CLEAR = "clear"
     SWEEP = "sweep"
@@ -112,6 +129,104 @@ class FileContent:
     entry: FileEntry
     content: bytes
     offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextEdit:
+    """Replace `old_text`, which must occur `expected_count` times, everywhere by `new_text`."""
+
+    old_text: str
+    new_text: str
+    expected_count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EditedFile:
+    """What an edit did, or would do: `entry` is the file after it, and of a dry run the file as it is.
+
+    `diff` is a unified diff of few lines of context, cut to a bounded size.
+    """
+
+    entry: FileEntry
+    diff: str
+    replaced_count: int
+    is_changed: bool
+    encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class FileVersion:
+    """One entry of a path's history. `kind` is `write`, `delete` or `clear`; only a `write` has content.
+
+    `etag` is the token that `ReadFile` and `RestoreFiles` take as `version`. `actor` says who did it: client name,
+    host and tool, as far as they were told.
+    """
+
+    path: str
+    etag: str
+    kind: str
+    size_bytes: int
+    created_at: datetime
+    actor: str = ""
+    digest: str | None = None
+    is_current: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """Newest first."""
+
+    versions: tuple[FileVersion, ...]
+    next_token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedFiles:
+    """What a change of many files did. `paths` names the first few; `entry` is the file where it was exactly one."""
+
+    written_count: int
+    removed_count: int = 0
+    unchanged_count: int = 0
+    paths: tuple[str, ...] = ()
+    entry: FileEntry | None = None
+
+
+MAX_COUNTED_LINES = 100_000
+"""Up to where the matching lines of one file are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchMatch:
+    """A matching file, and with `SearchOutput.LINES` one matching line of it (numbered from 1, without its end).
+
+    A line longer than the service shows is cut around the match and `is_clipped`. `match_count` counts the file's
+    matching lines, where they were counted, up to `MAX_COUNTED_LINES`.
+    """
+
+    path: str
+    etag: str
+    size_bytes: int
+    line_number: int | None = None
+    line: str = ""
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    is_clipped: bool = False
+    match_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """Matches in path order. `next_token` goes on behind the last one; there may be a token and no match, when the
+    time of one call was over before the whole tree was looked through.
+
+    `files_searched` counts the files this page went through, without those that an index ruled out unseen, and
+    `files_skipped` those too large or not text.
+    """
+
+    matches: tuple[SearchMatch, ...]
+    files_searched: int = 0
+    files_skipped: int = 0
+    next_token: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,30 +9,40 @@ import mcp_types
 from pydantic import ValidationError
 
 from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.server.boundary import fence_for
 from ctx_mcp.server.bounds import MAX_ERROR_CHARS, clipped
+from ctx_mcp.server.offer import Offer
 from ctx_mcp.server.schemas import input_schema
 from ctx_mcp.server.tool import AnyTool
 
 _logger = logging.getLogger(__name__)
 _MAX_CODE_CHARS = 100
 """A foreign backend makes up codes of its own."""
+_QUOTED = "what this error quotes"
 
 NEXT_STEP: dict[str, str] = {
     "Argument.Invalid": "Correct the argument and call again.",
     "Name.Invalid": "Call again with a name that fits.",
     "Path.Invalid": "Call again with a path like '/folder/file.txt'; file_list shows the paths there are.",
     "Token.Invalid": "Call again without next_token to start from the first page.",
+    "Pattern.Invalid": "Correct the pattern and call again; without regex=true the query is taken literally.",
     "Client.NotOpen": "Tell the user to restart the server; calling again will not help.",
     "Auth.Unauthenticated": "Ask the user to set CTX_MCP_API_KEY for this server; calling again will not help.",
     "Auth.AccessDenied": "Ask the user for access; calling again will not help.",
+    "Access.ReadOnly": "Read it, or work in another context; only the user can change this server's settings.",
     "Url.SignatureMismatch": "Call file_upload_url or file_download_url for a new URL and use it unchanged.",
     "Url.Expired": "Call file_upload_url or file_download_url for a new URL.",
     "Context.NotFound": "Call context_list to see the contexts, or context_create to make one.",
     "Context.NameTaken": "Choose another name, or call context_get to use the context that has it.",
     "File.NotFound": "Call file_list to see which files there are.",
     "Path.Conflict": "Call file_list to see what stands there, and choose another path.",
+    "File.Exists": "Call file_read to see it, then file_edit, or file_write with mode='overwrite' and its etag.",
     "File.VersionConflict": "Call file_read to see the current content, then decide again.",
-    "File.TooLarge": "Call file_upload_url and send the file by that URL instead.",
+    "Version.NotFound": "Call file_history to see the versions that are kept.",
+    "Edit.NotFound": "Call file_edit again with old_text exactly as the file has it now; file_read shows it.",
+    "Edit.Ambiguous": "Call file_edit again with more of the lines around it in old_text, or with expected_count.",
+    "Tree.TooLarge": "Call again for one of its folders at a time; file_list shows them.",
+    "File.TooLarge": "Call file_upload_url to send it by a URL, or file_read to see a part of it.",
     "File.NotText": "Call file_download_url to fetch its bytes instead.",
     "Task.NotFound": "Call context_info to see the syncs there were, or context_clear_start to start a clear.",
     "Task.LeaseLost": "Call context_clear_status to see how the task stands.",
@@ -44,6 +54,9 @@ NEXT_STEP: dict[str, str] = {
     "Sync.Conflict": "Call context_sync_status for the conflicts, then context_sync_start with another conflict rule.",
     "Sync.Incomplete": "Call context_sync_status with kind='failure' to see which files, and why.",
     "Clear.Timeout": "Call context_clear_status with wait_s=20 to go on waiting.",
+    "Confirm.Needed": "Ask the user, and if the answer is yes call again with confirm=true.",
+    "Confirm.Declined": "Leave it as it is; call again only if the user says so.",
+    "Confirm.Impossible": "Tell the user: this host cannot ask, and CTX_MCP_CONFIRM=always demands that it does.",
     "Operation.Unknown": "Use one of the tools listed by this server.",
     "Operation.Unsupported": "Use another tool; this server's backend cannot do this.",
     "Store.Unusable": "Tell the user: the data folder needs attention; calling again will not help until then.",
@@ -55,9 +68,9 @@ NEXT_STEP: dict[str, str] = {
 """What to call next after each code; a test holds that none is missing and that named tools exist."""
 
 
-def error_result(error: AGBError) -> mcp_types.CallToolResult:
-    """Return a failed call's result for the model."""
-    step = NEXT_STEP.get(error.error_code, NEXT_STEP["Remote.Error"])
+def error_result(error: AGBError, offer: Offer) -> mcp_types.CallToolResult:
+    """Return a failed call's result for the model; its next step names tools of the offer only."""
+    step = offer.next_step(NEXT_STEP.get(error.error_code, NEXT_STEP["Remote.Error"]))
     return _failed(error.error_code, error.message.rstrip("."), step)
 
 
@@ -97,9 +110,20 @@ def _signature(name: str, schema: dict[str, Any]) -> str:
 
 
 def error_text(code: str, message: str, step: str) -> str:
-    """Return at most `MAX_ERROR_CHARS` characters; the message gives way, not the code and the next step."""
+    """Return at most `MAX_ERROR_CHARS` characters; the message gives way, not the code and the next step.
+
+    What stands behind a message's first line are lines of files: they come inside a fence, so that none of them can
+    pass for the next step.
+    """
     head = f"[{clipped(code, _MAX_CODE_CHARS)}] "
-    return f"{head}{clipped(message, MAX_ERROR_CHARS - len(head) - len(step) - 2)}. {step}".rstrip()
+    said, line_end, stored = message.partition("\n")
+    if not line_end:
+        return f"{head}{clipped(said, MAX_ERROR_CHARS - len(head) - len(step) - 2)}. {step}".rstrip()
+    fence = fence_for(_QUOTED)
+    frame = f"\n{fence.opening}\n", f"\n{fence.closing}\n{step}"
+    room = MAX_ERROR_CHARS - len(head) - sum(map(len, frame))
+    said = clipped(said, room // 2)
+    return f"{head}{said}{frame[0]}{clipped(stored, room - len(said))}{frame[1]}"
 
 
 def _failed(code: str, message: str, step: str) -> mcp_types.CallToolResult:

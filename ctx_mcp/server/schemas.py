@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Schema = dict[str, Any]
+_LEFT_OUT = ("title", "$defs", "additionalProperties", "minimum", "maximum", "minLength", "minItems")
+"""What a model needs not read before each call: a call that breaks it is refused, and told what is allowed."""
 _WHOLE_NUMBERS: tuple[Any, ...] = (int, int | None)
 
 
@@ -71,11 +73,8 @@ def input_schema(model: type[Arguments]) -> Schema:
     return schema
 
 
-def output_schema(model: type[Facts]) -> Schema:
-    """Return the flat JSON schema of a tool's answer; fields that may be null are those not required."""
-    schema = _flat(model.model_json_schema(mode="serialization"), {})
-    schema.pop("description", None)
-    return schema
+OUTPUT_SCHEMA: Schema = {"type": "object"}
+"""Promises structured content and no more: hosts show models all schemas, and the text says what the facts say."""
 
 
 def _flat(schema: Schema, definitions: Schema) -> Schema:
@@ -92,11 +91,11 @@ def _flat(schema: Schema, definitions: Schema) -> Schema:
         return _flat({**options[0], **rest}, definitions)
     flat: Schema = {}
     for key, value in schema.items():
-        if key in ("title", "$defs") or (key == "default" and value is None):
+        if key in _LEFT_OUT or (key == "default" and value in (None, False, 0, "")):
             continue
         if key == "properties":
             flat[key] = {name: _flat(field, definitions) for name, field in cast("Schema", value).items()}
-        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+        elif key == "items" and isinstance(value, dict):
             flat[key] = _flat(cast("Schema", value), definitions)
         else:
             flat[key] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
 from ctx_mcp.domain.errors import AGBError, FileTooLarge, InvalidArgument, InvalidToken, StoreUnusable
 from ctx_mcp.domain.identity import new_object_key
 from ctx_mcp.domain.limits import Limits
-from ctx_mcp.domain.models import Caller, FileContent, FileEntry, FilePage, PresignedUrl
+from ctx_mcp.domain.models import Caller, FileContent, FileEntry, FilePage, PresignedUrl, WriteMode
 from ctx_mcp.domain.paths import normalize_folder, normalize_path
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
@@ -90,6 +91,7 @@ class FileRules:
             limit=size + 1,
             offset=offset,
             after=after,
+            prefix=unicodedata.normalize("NFC", operation.name_prefix),
         )
         self._uses.note(operation.context_id)
         token = encode_cursor(_CURSOR, folder, rows[size - 1].name) if len(rows) > size else None
@@ -120,11 +122,17 @@ class FileRules:
         """Delete one file; its versions stay until the retention ends.
 
         Raises:
-            InvalidPath, ContextNotFound, FileNotFound: as named.
+            InvalidPath, ContextNotFound, FileNotFound, VersionConflict: as named.
         """
         path = normalize_path(operation.file_path, self._limits)
         await self._hops.write(
-            self._rows.delete, caller.account, operation.context_id, path, actor=caller.actor, now=self._clock()
+            self._rows.delete,
+            caller.account,
+            operation.context_id,
+            path,
+            actor=caller.actor,
+            now=self._clock(),
+            if_match=operation.if_match,
         )
         self._hub.publish(caller.account, operation.context_id)
 
@@ -133,12 +141,15 @@ class FileRules:
 
         Raises:
             InvalidArgument: a negative offset or length.
-            InvalidPath, ContextNotFound, FileNotFound: as named.
+            InvalidPath, ContextNotFound, FileNotFound, VersionNotFound: as named.
         """
         path = normalize_path(operation.file_path, self._limits)
         if operation.offset < 0 or (operation.length or 0) < 0:
             raise InvalidArgument("offset and length must not be negative")
-        opened = self._rows.open(caller.account, operation.context_id, path)
+        if operation.version is not None:
+            opened = self._rows.open_version(caller.account, operation.context_id, path, operation.version)
+        else:
+            opened = self._rows.open(caller.account, operation.context_id, path)
         self._uses.note(operation.context_id)
         length = self._limits.max_read_bytes
         if operation.length is not None:
@@ -156,21 +167,35 @@ class FileRules:
         """Store one file whole.
 
         Raises:
+            FileExists: mode `create`, and a file with other content is there.
             FileTooLarge: larger than `limits.max_write_bytes`; an upload URL takes more.
             InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
         """
-        if len(operation.content) > self._limits.max_write_bytes:
-            raise FileTooLarge(
-                f"{len(operation.content)} bytes are more than the {self._limits.max_write_bytes} that can be "
-                "written at once; send the file by an upload URL"
-            )
+        self.check_size(operation.content)
 
         async def whole() -> AsyncIterator[bytes]:
             yield operation.content
 
         return await self.receive(
-            caller, operation.context_id, operation.file_path, whole(), if_match=operation.if_match
+            caller,
+            operation.context_id,
+            operation.file_path,
+            whole(),
+            if_match=operation.if_match,
+            is_new=operation.mode == WriteMode.CREATE,
         )
+
+    def check_size(self, content: bytes) -> None:
+        """Refuse what is more than one call may write.
+
+        Raises:
+            FileTooLarge: as said.
+        """
+        if len(content) > self._limits.max_write_bytes:
+            raise FileTooLarge(
+                f"{len(content)} bytes are more than the {self._limits.max_write_bytes} that can be "
+                "written at once; send the file by an upload URL"
+            )
 
     def open(self, caller: Caller, context_id: str, file_path: str) -> OpenedFile:
         """Look a file up for `stream`.
@@ -197,11 +222,13 @@ class FileRules:
         chunks: AsyncIterator[bytes],
         *,
         if_match: str | None = None,
+        is_new: bool = False,
     ) -> FileEntry:
         """Store what `chunks` brings as the whole file; when they break off nothing is left.
 
         Raises:
             FileTooLarge: more than `limits.max_file_bytes`.
+            FileExists: `is_new`, and a file with other content is there.
             InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
         """
         path = normalize_path(file_path, self._limits)
@@ -226,7 +253,7 @@ class FileRules:
                 break
         else:
             content = StoredContent(digest.hexdigest(), size_bytes, inline=bytes(head))
-            return (await self._commit(caller, context_id, path, content, if_match)).entry
+            return (await self._commit(caller, context_id, path, content, if_match, is_new)).entry
 
         async def all_bytes() -> AsyncIterator[bytes]:
             yield bytes(head)
@@ -238,7 +265,7 @@ class FileRules:
         await self._objects.put(key, all_bytes())
         content = StoredContent(digest.hexdigest(), size_bytes, object_key=key)
         try:
-            written = await self._commit(caller, context_id, path, content, if_match)
+            written = await self._commit(caller, context_id, path, content, if_match, is_new)
         except StoreUnusable:
             raise
         except AGBError:
@@ -248,10 +275,10 @@ class FileRules:
                 await self._objects.delete(key)
             raise
         if written.object_key != key:
-            await self._drop_or_repair(caller, written, content)
+            await self.drop_or_repair(caller, written, content)
         return written.entry
 
-    async def _drop_or_repair(self, caller: Caller, written: Written, content: StoredContent) -> None:
+    async def drop_or_repair(self, caller: Caller, written: Written, content: StoredContent) -> None:
         """Delete an object whose bytes the account has already, unless the other copy has been lost meanwhile."""
         old_key, new_key = written.object_key, content.object_key or ""
         is_repaired = (
@@ -263,7 +290,7 @@ class FileRules:
             await self._objects.delete(new_key)
 
     async def _commit(
-        self, caller: Caller, context_id: str, path: str, content: StoredContent, if_match: str | None
+        self, caller: Caller, context_id: str, path: str, content: StoredContent, if_match: str | None, is_new: bool
     ) -> Written:
         written = await self._hops.write(
             self._rows.write,
@@ -274,6 +301,7 @@ class FileRules:
             actor=caller.actor,
             now=self._clock(),
             if_match=if_match,
+            is_new=is_new,
         )
         self._hub.publish(caller.account, context_id)
         return written

@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from urllib.parse import unquote
 
 import anyio
 from starlette.applications import Starlette
@@ -26,10 +27,12 @@ from ctx_mcp.service.urls import FILES_PREFIX
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
+from ctx_mcp.wire.native import ACTOR_HEADER
 
 _logger = logging.getLogger(__name__)
 _DRAIN_S = 1.0
 _DRAIN_BYTES = 16 * 1024 * 1024
+_MAX_ACTOR_CHARS = 300
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # All of them, so that a wrong one too is answered in the envelope, with a code.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -82,7 +85,7 @@ class ApiEndpoint:
         if not dialect.serves(path):
             raise UnknownOperation(f"there is no call {request.method} {path[:100]}")
         headers = {name.lower(): value for name, value in request.headers.items()}
-        caller = Caller(self._keys.account_of(bearer_key(headers)), actor=headers.get("user-agent", "")[:200])
+        caller = Caller(self._keys.account_of(bearer_key(headers)), actor=_actor(headers))
         body = bytearray()
         async for chunk in request.stream():
             body += chunk
@@ -161,6 +164,11 @@ def _refusal(error: AGBError) -> Response:
     response = _response(AgbDialect().spell_error(error))
     response.headers["connection"] = "close"
     return response
+
+
+def _actor(headers: Mapping[str, str]) -> str:
+    told = unquote(headers.get(ACTOR_HEADER, "")) or headers.get("user-agent", "")
+    return "".join(character for character in told if character.isprintable())[:_MAX_ACTOR_CHARS]
 
 
 def _response(answer: HttpAnswer) -> Response:

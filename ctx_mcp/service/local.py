@@ -12,18 +12,22 @@ import anyio
 from ctx_mcp.domain.errors import AGBError, InvalidArgument, StoreUnusable, UnknownOperation
 from ctx_mcp.domain.identity import new_request_id
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
-from ctx_mcp.domain.models import Caller
+from ctx_mcp.domain.models import Caller, FileEntry, WriteMode
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.contexts import ContextRules
 from ctx_mcp.service.files import FileRules
+from ctx_mcp.service.histories import HistoryRules
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.jobs import Jobs
+from ctx_mcp.service.rewrites import RewriteRules
+from ctx_mcp.service.searches import SearchRules
 from ctx_mcp.service.session_folders import SessionFolders
 from ctx_mcp.service.sessions import SessionRules
 from ctx_mcp.service.sync_jobs import SyncJobs
 from ctx_mcp.service.syncs import Syncs
 from ctx_mcp.service.urls import UrlSigner
 from ctx_mcp.service.uses import UseNotes
+from ctx_mcp.service.watch import Watcher
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import (
     BindContexts,
@@ -32,6 +36,8 @@ from ctx_mcp.wire.operations import (
     CreateSession,
     DeleteContext,
     DeleteFile,
+    DeleteFolder,
+    EditFile,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -45,12 +51,16 @@ from ctx_mcp.wire.operations import (
     ListFiles,
     ListSessions,
     ListSyncNotes,
+    ListVersions,
     LoadInternalContexts,
+    MoveFiles,
     Operation,
     R,
     ReadFile,
     ReleaseSession,
     Reply,
+    RestoreFiles,
+    SearchFiles,
     SetSessionLabels,
     StartSync,
     UpdateContext,
@@ -80,15 +90,19 @@ class LocalService:
         limits: Limits = DEFAULT_LIMITS,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        hops = Hops()
+        self._hops = hops = Hops()
         self.changes = ChangeHub()
         self.limits = limits
         self.clock = clock
         self.signer = UrlSigner(store.url_key)
         self._uses = UseNotes(store.contexts, hops, clock)
         self.files = FileRules(store, hops, self.changes, self._uses, limits, clock, self.signer, base_url)
+        self._rewrites = RewriteRules(store, hops, self.changes, limits, clock, self.files)
+        histories = HistoryRules(store, hops, self.changes, limits, clock)
+        self.searches = SearchRules(store, hops, self._uses)
         self.jobs = Jobs(store, hops, self.changes, limits, clock)
         self._contexts = store.contexts
+        self._changes = store.changes
         self.sync_jobs = SyncJobs(store, hops, self.changes, limits, clock)
         syncs = Syncs(
             store,
@@ -113,7 +127,13 @@ class LocalService:
             GetFileDownloadUrl: self.files.download_url,
             DeleteFile: self.files.delete,
             ReadFile: self.files.read,
-            WriteFile: self.files.write,
+            WriteFile: self._write,
+            EditFile: self._rewrites.edit,
+            MoveFiles: histories.move,
+            DeleteFolder: histories.delete_folder,
+            ListVersions: histories.list_versions,
+            RestoreFiles: histories.restore,
+            SearchFiles: self.searches.search,
             CancelTask: syncs.cancel,
             CreateSession: self.sessions.create,
             GetSession: self.sessions.get,
@@ -131,10 +151,12 @@ class LocalService:
         }
 
     async def run(self) -> None:
-        """Do what goes on beside the calls, until cancelled: tasks, the sweep, notes of use, idle sessions."""
+        """Do what goes on beside the calls, until cancelled: tasks, the sweep, notes of use, the search
+        index, idle sessions."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.jobs.run)
             group.start_soon(self._uses.run)
+            group.start_soon(self.searches.builder.run)
             group.start_soon(self.sync_jobs.run)
             group.start_soon(self.sessions.run)
 
@@ -160,6 +182,15 @@ class LocalService:
         except OSError as error:
             raise StoreUnusable(f"storing or reading bytes failed: {error}", request_id=request_id) from error
         return Reply(request_id, cast("R", result))
+
+    async def _write(self, caller: Caller, operation: WriteFile) -> FileEntry:
+        if operation.mode == WriteMode.APPEND:
+            return await self._rewrites.append(caller, operation)
+        return await self.files.write(caller, operation)
+
+    def watcher(self, account: str) -> Watcher:
+        """Return what tells of this account's changes by any process on the store; the caller runs its `run`."""
+        return Watcher(self._changes, self._hops, self.changes, account)
 
     def owner_of(self, context_id: str) -> Caller:
         """Return the caller a presigned URL of this context acts for.

@@ -185,7 +185,7 @@ class SyncJobs:
                 return run_sync(tree, side, options, is_stopped=stop.is_set)
             refused = [SyncNote(NoteKind.FAILURE, path, "name", text) for path, text in archive.refused]
             selection = options.selection.without(archive.hidden_path)
-            options = replace(options, selection=selection, problems=tuple(refused))
+            options = replace(options, selection=selection, problems=tuple(refused), archive=archive.name)
             result = run_sync(tree, archive, options, is_stopped=stop.is_set)
             if not asked.dry_run:
                 archive.finish(result.progress, go_on=partial(self._go_on, side, stop, result.progress))

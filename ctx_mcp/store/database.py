@@ -99,6 +99,24 @@ class Database:
             row = self._point.execute(query.sql, [parameters[name] for name in query.parameters]).fetchone()
         return None if row is None else query.row._make(row)
 
+    @contextmanager
+    def point_rows(self) -> Generator[sqlite3.Cursor]:
+        """Give a cursor on the connection of `first` that sees one committed state: for a few rows, by their keys."""
+        with self._point_lock, self._in_use():
+            self._point.execute("BEGIN")
+            try:
+                yield self._point.cursor()
+            finally:
+                self._point.execute("COMMIT")
+
+    def commit_mark(self) -> int:
+        """Return a number that is another one after each commit by anybody: a look into shared memory, no query.
+
+        The connection of `first` never commits anything itself, which it would not count.
+        """
+        with self._point_lock, self._in_use():
+            return self._point.execute("PRAGMA data_version").fetchone()[0]
+
     def secret(self, name: str) -> bytes:
         """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
         query = select(secrets.c.value).where(secrets.c.name == name)

@@ -6,14 +6,15 @@ Content comes here when its bytes are already safe: inline in the value itself, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import Integer, and_, bindparam, cast, select, update
 
 from ctx_mcp.domain.clock import from_micros
-from ctx_mcp.domain.errors import FileNotFound, PathConflict, VersionConflict
+from ctx_mcp.domain.errors import FileExists, FileNotFound, PathConflict, VersionConflict, VersionNotFound
 from ctx_mcp.domain.models import FileEntry, FileKind
 from ctx_mcp.domain.paths import split_path
 from ctx_mcp.store.contexts import living_context, moment_of, not_found
@@ -23,7 +24,21 @@ from ctx_mcp.store.tree_edit import FileNode, StoredContent, TreeEdit
 
 _ALIVE = contexts.c.deleted_at.is_(None)
 _CURRENT = and_(nodes.c.context_id == contexts.c.context_id, nodes.c.generation == contexts.c.generation)
-_OPEN = PointQuery(
+_OPEN_VERSION = PointQuery(
+    select(versions, contents.c.inline, contents.c.object_key)
+    .select_from(
+        contexts.outerjoin(
+            versions,
+            and_(
+                versions.c.context_id == contexts.c.context_id,
+                versions.c.version_id == cast(bindparam("version"), Integer),
+                versions.c.path == bindparam("path"),
+            ),
+        ).outerjoin(contents, contents.c.content_id == versions.c.content_id)
+    )
+    .where(contexts.c.context_id == bindparam("context"), contexts.c.account == bindparam("account"), _ALIVE)
+)
+_OPEN_QUERY = (
     select(nodes, contents.c.inline, contents.c.object_key)
     .select_from(
         contexts.outerjoin(
@@ -34,6 +49,8 @@ _OPEN = PointQuery(
     )
     .where(contexts.c.context_id == bindparam("context"), contexts.c.account == bindparam("account"), _ALIVE)
 )
+_OPEN = PointQuery(_OPEN_QUERY)
+_LAST_NAME = "\U0010ffff" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +86,57 @@ class FileRows:
             raise not_found(context_id)
         if row.kind != FileKind.FILE:
             raise _file_not_found(path, is_folder=row.kind == FileKind.FOLDER)
-        return OpenedFile(_entry(row), StoredContent(row.digest, row.size_bytes, row.inline, row.object_key))
+        return OpenedFile(entry_of(row), StoredContent(row.digest, row.size_bytes, row.inline, row.object_key))
+
+    def open_version(self, account: str, context_id: str, path: str, etag: str) -> OpenedFile:
+        """Return one version of a path, whether or not a file is there now, and where its bytes are.
+
+        Raises:
+            ContextNotFound: no such context in this account.
+            VersionNotFound: no such version at this path, or it is a deletion.
+        """
+        version_id = version_of(etag)
+        keys = {"context": context_id, "account": account, "version": str(version_id or 0), "path": path}
+        row = self._database.first(_OPEN_VERSION, **keys)
+        if row is None:
+            raise not_found(context_id)
+        if row.version_id is None:
+            raise VersionNotFound(f"{path!r} has no version {etag[:40]!r}, or it is no longer kept")
+        if row.content_id is None:
+            raise VersionNotFound(f"version {etag} of {path!r} is its deletion; it has no content")
+        _, name = split_path(path)
+        created_at = from_micros(row.created_at)
+        entry = FileEntry(
+            row.file_id,
+            path,
+            name,
+            size_bytes=row.size_bytes,
+            created_at=created_at,
+            modified_at=created_at,
+            etag=etag_of(row.version_id),
+            digest=row.digest,
+        )
+        return OpenedFile(entry, StoredContent(row.digest, row.size_bytes, row.inline, row.object_key))
 
     def page(
-        self, account: str, context_id: str, folder: str, *, limit: int, offset: int = 0, after: str | None = None
-    ) -> tuple[list[FileEntry], int]:
-        """Return direct children of a folder in name order, and how many there are in all.
+        self,
+        account: str,
+        context_id: str,
+        folder: str,
+        *,
+        limit: int,
+        offset: int = 0,
+        after: str | None = None,
+        prefix: str = "",
+    ) -> tuple[list[FileEntry], int | None]:
+        """Return direct children of a folder in name order, and how many there are in all (None: not counted).
 
         A folder that does not exist has no children.
 
         Args:
             offset: how many to skip.
             after: start behind the child of this name.
+            prefix: only those whose names begin with it; they are not counted.
 
         Raises:
             ContextNotFound: no such context in this account.
@@ -102,7 +158,11 @@ class FileRows:
             query = select(nodes).where(children).order_by(nodes.c.name).limit(limit).offset(offset)
             if after is not None:
                 query = query.where(nodes.c.name > after)
-            return [_entry(row) for row in connection.execute(query)], node.child_count
+            if prefix:
+                # A range of the key, so that a large folder is not searched; no name is longer than its upper end.
+                query = query.where(nodes.c.name.between(prefix, prefix + _LAST_NAME))
+            count = None if prefix else node.child_count
+            return [entry_of(row) for row in connection.execute(query)], count
 
     def check_writable(self, account: str, context_id: str, path: str, *, if_match: str | None = None) -> None:
         """Tell early what `write` would refuse, for callers whose bytes are still to come.
@@ -126,12 +186,14 @@ class FileRows:
         actor: str,
         now: datetime,
         if_match: str | None = None,
+        is_new: bool = False,
     ) -> Written:
         """Make `content` the current version at `path`; the same bytes again make no new version.
 
         Raises:
             ContextNotFound: no such context in this account.
             PathConflict: a folder stands at `path`, or a file where it needs a folder.
+            FileExists: `is_new`, and a file with other bytes is there.
             VersionConflict: `if_match` is not the current etag (`*`: of any file); nothing changed.
         """
         with self._database.write() as connection:
@@ -140,12 +202,54 @@ class FileRows:
             file = _writable(tree, path)
             if file is not None and file.node.holds(content):
                 # Also where if_match differs: most likely this very write, sent again. RFC 9110 §13.1.1 allows it.
-                return Written(_entry(file.node), tree.object_of(content))
+                return Written(entry_of(file.node), tree.object_of(content))
             if if_match is not None:
                 _demand_version(file, path, if_match)
+            if is_new and file is not None:
+                raise FileExists(f"{path!r} exists already, with other content (etag {etag_of(file.version_id)})")
             written, object_key = tree.put(path, content)
             tree.write()
-            return Written(_entry(written.node), object_key)
+            return Written(entry_of(written.node), object_key)
+
+    def rewrite(
+        self,
+        account: str,
+        context_id: str,
+        path: str,
+        change: Callable[[OpenedFile | None], StoredContent | None],
+        *,
+        actor: str,
+        now: datetime,
+    ) -> Written | None:
+        """Make what `change` returns for the current version the next one; nobody can write in between.
+
+        `change` is called once, with None where there is no file, inside the transaction: what it raises leaves
+        everything as it was, and None from it means that there is nothing to change.
+
+        Raises:
+            ContextNotFound: no such context in this account.
+            PathConflict: a folder stands at `path`, or a file where it needs a folder.
+            whatever `change` raises.
+        """
+        with self._database.write() as connection:
+            context = living_context(connection, account, context_id, lock=True)
+            parent, name = split_path(path)
+            keys = {"context": context_id, "account": account, "parent": parent, "name": name}
+            row = connection.execute(_OPEN_QUERY, keys).one()
+            opened = None
+            if row.kind == FileKind.FILE:
+                stored = StoredContent(row.digest, row.size_bytes, row.inline, row.object_key)
+                opened = OpenedFile(entry_of(row), stored)
+            content = change(opened)
+            if content is None:
+                return None
+            tree = TreeEdit(connection, context, [path], [content], actor=actor, moment=moment_of(context, now))
+            file = _writable(tree, path)
+            if file is not None and file.node.holds(content):
+                return Written(entry_of(file.node), tree.object_of(content))
+            written, object_key = tree.put(path, content)
+            tree.write()
+            return Written(entry_of(written.node), object_key)
 
     def repair_object(self, account: str, lost_key: str, content: StoredContent) -> bool:
         """Let all versions that name a lost object name another one with the same bytes; tell whether any did."""
@@ -159,18 +263,31 @@ class FileRows:
             found = update(contents).where(same).values(object_key=content.object_key)
             return connection.execute(found).rowcount > 0
 
-    def delete(self, account: str, context_id: str, path: str, *, actor: str, now: datetime) -> None:
+    def delete(
+        self,
+        account: str,
+        context_id: str,
+        path: str,
+        *,
+        actor: str,
+        now: datetime,
+        if_match: str | None = None,
+    ) -> None:
         """Take a file out of its folder; its versions stay until the retention ends.
 
         Raises:
             ContextNotFound: no such context in this account.
             FileNotFound: no file there, or a folder.
+            VersionConflict: `if_match` is not the current etag (`*`: of any file); nothing changed.
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id, lock=True)
             tree = TreeEdit(connection, context, [path], actor=actor, moment=moment_of(context, now))
-            if tree.get_file(path) is None:
+            file = tree.get_file(path)
+            if file is None:
                 raise _file_not_found(path, is_folder=tree.get(path) is not None)
+            if if_match is not None:
+                _demand_version(file, path, if_match)
             tree.remove(path)
             tree.write()
 
@@ -180,11 +297,18 @@ def etag_of(version_id: int) -> str:
     return f"v{version_id:x}"
 
 
+def version_of(etag: str) -> int | None:
+    """Return the number inside an etag of ours; None for any other text."""
+    digits = etag.removeprefix("v")
+    is_ours = etag.startswith("v") and 0 < len(digits) < 16 and all(digit in "0123456789abcdef" for digit in digits)
+    return int(digits, 16) if is_ours else None
+
+
 def _file_not_found(path: str, *, is_folder: bool) -> FileNotFound:
     return FileNotFound(f"{path!r} is a folder, not a file" if is_folder else f"File not found: {path!r}")
 
 
-def _entry(row: Any) -> FileEntry:
+def entry_of(row: Any) -> FileEntry:
     parent: str = row.parent
     is_file = row.kind == FileKind.FILE
     return FileEntry(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +28,7 @@ _logger = logging.getLogger(__name__)
 _CHUNK_BYTES = 256 * 1024
 _PART_BYTES = 4 * 1024 * 1024
 _LIST_COUNT = 500
+_MAX_SPOOLED_BYTES = 32 * 1024 * 1024
 
 
 class DiskObjects:
@@ -81,6 +83,18 @@ class DiskObjects:
                 yield bytes(chunk)
         if left:
             raise StoreUnusable("the bytes of this file are not all in the object store")
+
+    def read_ahead(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield what `chunks` holds after having read all of it: no object can be read while another is written.
+
+        Up to 32 MiB stay in memory, more goes to a file without a name.
+        """
+        with tempfile.SpooledTemporaryFile(_MAX_SPOOLED_BYTES, dir=str(self._folder)) as spool:
+            for chunk in chunks:
+                spool.write(chunk)
+            spool.seek(0)
+            while chunk := spool.read(_PART_BYTES):
+                yield chunk
 
     def delete_blocking(self, key: str) -> None:
         """Do what `delete` does, in the thread that calls it."""

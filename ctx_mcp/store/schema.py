@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """Head of the migrations; a store of another revision is migrated, or refused when it is newer."""
 
 metadata = MetaData(
@@ -110,6 +110,7 @@ versions = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("superseded_at", BigInteger),
     Index("ix_versions_context_path", "context_id", "path", "version_id"),
+    Index("ix_versions_context_created", "context_id", "created_at", "version_id"),
     Index("ix_versions_content_id", "content_id"),
     Index("ix_versions_superseded_at", "superseded_at", sqlite_where=text("superseded_at IS NOT NULL")),
     sqlite_autoincrement=True,

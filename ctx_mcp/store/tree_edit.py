@@ -169,6 +169,19 @@ class TreeEdit:
         kept = self._keep_content(content)
         return self._put(path, kept.content_id, content.size_bytes, content.digest, mode, mtime_ns), kept.object_key
 
+    def put_again(
+        self, path: str, content_id: int, like: AnyRow, *, file_id: str | None = None, keeps_mtime: bool = True
+    ) -> FileNode:
+        """Make a content that a version names already the current version at `path`, where nothing stands in the way.
+
+        Args:
+            like: a row of nodes or versions that tells what the content is beside its bytes.
+            file_id: of a new file; one that is there keeps its own.
+            keeps_mtime: false where it is a change of today, which a sync must not take for an old one.
+        """
+        mtime_ns = like.mtime_ns if keeps_mtime else None
+        return self._put(path, content_id, like.size_bytes, like.digest, like.mode, mtime_ns, file_id=file_id)
+
     def copy(self, path: str, to_path: str) -> FileNode:
         """Make the content of the file at `path` a new file at `to_path`, where nothing stands in the way."""
         node, version_id = self._demand_file(path)
@@ -266,13 +279,21 @@ class TreeEdit:
         return kept
 
     def _put(
-        self, path: str, content_id: int, size_bytes: int, digest: str | None, mode: int | None, mtime_ns: int | None
+        self,
+        path: str,
+        content_id: int,
+        size_bytes: int,
+        digest: str | None,
+        mode: int | None,
+        mtime_ns: int | None,
+        *,
+        file_id: str | None = None,
     ) -> FileNode:
         old = self.get_file(path)
         if old is None:
             parent, name = split_path(path)
             times = (self._moment, self._moment)
-            node = Node(parent, name, FileKind.FILE, new_file_id(), None, 0, None, mode, None, 0, *times)
+            node = Node(parent, name, FileKind.FILE, file_id or new_file_id(), None, 0, None, mode, None, 0, *times)
             self._attach(path, node)
             self._file_count += 1
         else:

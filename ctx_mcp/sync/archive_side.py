@@ -38,6 +38,7 @@ from ctx_mcp.domain.trees import (
     SetBase,
     SetMode,
 )
+from ctx_mcp.sync.archive_name import ArchiveName
 from ctx_mcp.sync.archive_reader import (
     DIRECTORY_ENTRY_BYTES,
     MOST_DIRECTORY_BYTES,
@@ -68,8 +69,7 @@ class _Place:
 class ArchiveSide:
     """`ContextSide` over another one. Use it as a context manager.
 
-    `path` is the archive's in the context, `version` its version, None where there is none yet. `packs` tells of a path
-    in the context whether a new file there goes into the archive.
+    `packs` tells of a path in the context whether a new file there goes into the archive.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class ArchiveSide:
         reader: ArchiveReader | None,
         *,
         prefix: str,
-        path: str,
-        version: int | None,
+        name: ArchiveName,
         packs: Callable[[str], bool],
         is_hidden: bool,
         spool_dir: Path,
@@ -88,8 +87,9 @@ class ArchiveSide:
         self._inner = inner
         self._reader = reader
         self._prefix = "" if prefix == ROOT else prefix
-        self._path = path
-        self._version = version
+        self.name = name
+        self._path = name.path
+        self._version = None if name.standing is None else name.standing.version
         self._packs = packs
         self._is_hidden = is_hidden
         self._spool = Spool(spool_dir)
@@ -214,11 +214,11 @@ class ArchiveSide:
         """Put an archive of the files as they are now in the old one's place; none where there are no files."""
         if self._members:
             with new_file(self._spool_dir) as target:
-                # The archive itself has no counterpart in the folder.
-                changes: list[Change] = [self._write(target, go_on), ForgetBase(self._path)]
+                changes: list[Change] = [self._write(target, go_on), self.name.base_kept()]
                 outcomes = self._inner.commit(changes, progress, ())
         elif self._version is not None:
-            outcomes = self._inner.commit([DropFile(self._path, self._version)], progress, ())
+            changes = [DropFile(self._path, self._version), self.name.base_kept()]
+            outcomes = self._inner.commit(changes, progress, ())
         else:
             return
         if outcomes[0].code is not None:

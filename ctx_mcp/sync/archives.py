@@ -15,7 +15,8 @@ from ctx_mcp.domain.paths import ROOT, split_path
 from ctx_mcp.domain.policies import SyncPolicy, UploadMode
 from ctx_mcp.domain.sessions import SyncMode
 from ctx_mcp.domain.trees import ContextFile, Progress
-from ctx_mcp.sync.archive_reader import ArchiveReader, open_archive
+from ctx_mcp.sync.archive_name import ArchiveName
+from ctx_mcp.sync.archive_reader import ArchiveReader, Refused, open_archive
 from ctx_mcp.sync.archive_side import ArchiveSide
 from ctx_mcp.sync.archive_spool import new_file
 from ctx_mcp.sync.sides import ContextSide
@@ -50,7 +51,8 @@ def open_archive_side(
         return None
     path = archive_path(prefix)
     parent, name = split_path(path)
-    standing = inner.list_folder(parent)[0].files.get(name)
+    context, base = inner.list_folder(parent)
+    standing = context.files.get(name)
     reader: ArchiveReader | None = None
     if standing is not None:
         file = resources.enter_context(new_file(spool_dir))
@@ -62,14 +64,16 @@ def open_archive_side(
             raise PathConflict(f"{path!r} is no archive of ctx-mcp, so it is not replaced by one; rename it")
     if reader is None and not packs:
         return None
+    is_hidden = mode is not SyncMode.DOWNLOAD or policy.extract_policy.delete_src_file
+    if reader is not None and is_hidden and reader.members.pop(f"/{name}", None) is not None:
+        reader.refused.append(Refused(name, "it has the archive's own name"))
     side = ArchiveSide(
         inner,
         reader,
         prefix=prefix,
-        path=path,
-        version=None if standing is None else standing.version,
+        name=ArchiveName(path, standing, base.get(name)),
         packs=_packing(prefix, policy.upload_policy.archive_exclude_paths) if packs else _packs_nothing,
-        is_hidden=mode is not SyncMode.DOWNLOAD or policy.extract_policy.delete_src_file,
+        is_hidden=is_hidden,
         spool_dir=spool_dir,
     )
     return resources.enter_context(side)

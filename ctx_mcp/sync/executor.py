@@ -18,6 +18,7 @@ from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode, SyncNote
 from ctx_mcp.domain.trees import LocalFile, Progress
 from ctx_mcp.sync.actions import QUIET, FolderPlan, Problem, Step, SyncRules
+from ctx_mcp.sync.archive_name import ArchiveName
 from ctx_mcp.sync.commits import Commits
 from ctx_mcp.sync.local_failures import FileChanging
 from ctx_mcp.sync.local_folder import Folder
@@ -56,6 +57,8 @@ class SyncOptions:
     obeys_ignore_files: bool = True
     problems: tuple[SyncNote, ...] = ()
     """What was found before the run, for its report."""
+    archive: ArchiveName | None = None
+    """Of the file that the selection leaves out because the archive has its name."""
 
 
 class Stopped(Exception):
@@ -230,6 +233,7 @@ class _Run:
         self, look: Look, *, is_last_look: bool, exact: bool = False, only: AbstractSet[str] | None = None
     ) -> FolderPlan:
         problems = self._hash_where_needed(look, exact=exact, only=only)
+        problems.extend(self._judge_hidden(look))
         plan = plan_folder(self._rules, look.local, look.context, look.base, is_last_look=is_last_look)
         plan.problems.extend(problems)
         if look.is_empty and look.place.path != ROOT and not look.context.files and not look.context.folders:
@@ -262,6 +266,24 @@ class _Run:
                 for files in (look.local.files, look.context.files, look.base):
                     files.pop(name, None)
         return problems
+
+    def _judge_hidden(self, look: Look) -> list[Problem]:
+        """Report a file that has the archive's name, unless it is a copy of the archive."""
+        archive = self._options.archive
+        if look.hidden is None or look.handle is None or not self._rules.goes_up:
+            return []
+        name, file = look.hidden
+        if archive is not None and archive.is_untouched(file):
+            return []
+        try:
+            if archive is not None and archive.may_be_copy(file) and archive.is_copy(self._hash(look.handle, file)):
+                return []
+        except FileGone:
+            return []
+        except LocalFailure as failure:
+            return [Problem(name, NoteKind.FAILURE, failure.code, failure.text)]
+        text = "the binding's archive has this name, so the file is not carried; rename it and sync again"
+        return [Problem(name, NoteKind.FAILURE, "archive_name", text)]
 
     def _hash(self, folder: Folder, file: LocalFile) -> LocalFile:
         if file.size_bytes <= self._side.max_inline_bytes:

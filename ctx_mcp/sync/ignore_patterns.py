@@ -11,27 +11,18 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from ctx_mcp.domain.glob_parts import (
+    ANY_FOLDERS,
+    NAME_CHARACTER,
+    Unreadable,
+    read_plain,
+    spell_character,
+    translate_bracket,
+)
+
 FOLDER_MARK = "\0"
 """What no name holds. A slash would not do: `a/*` would match the folder `a`."""
-_ANY_FOLDERS = "(?:.*/)?"
-_NAME_CHARACTER = r"[^/\x00]"
-_NEVER = r"[^\x00-\x{10FFFF}]"
 _SPECIAL = re.compile(r"[*?\[\\]")
-_CLASSES = {
-    "alnum": "0-9A-Za-z",
-    "alpha": "A-Za-z",
-    "blank": r"\x09\x20",
-    "cntrl": r"\x01-\x1F\x7F",
-    "digit": "0-9",
-    "graph": r"\x21-\x2E\x30-\x7E",
-    "lower": "a-z",
-    "print": r"\x20-\x2E\x30-\x7E",
-    "punct": r"\x21-\x2E\x3A-\x40\x5B-\x60\x7B-\x7E",
-    "space": r"\x09-\x0D\x20",
-    "upper": "A-Z",
-    "xdigit": "0-9A-Fa-f",
-}
-_SLASH = ord("/")
 
 
 class Pattern(NamedTuple):
@@ -43,10 +34,6 @@ class Pattern(NamedTuple):
     """Whether it is about names in any folder below, rather than paths."""
     literal: str
     regex: str | None
-
-
-class _Unmatchable(Exception):
-    """The pattern is one that git takes for matching nothing."""
 
 
 def read_pattern(line: str) -> Pattern | None:
@@ -66,10 +53,11 @@ def read_pattern(line: str) -> Pattern | None:
         return Pattern(ignores, of_folders_only, of_names, text, None)
     try:
         regex = _regex_of_path(text)
-    except _Unmatchable:
+    except Unreadable:
+        # Git takes such a pattern for matching nothing.
         return None
     end = r"\x00" if of_folders_only else r"\x00?"
-    return Pattern(ignores, of_folders_only, of_names, "", f"{_ANY_FOLDERS if of_names else ''}{regex}{end}")
+    return Pattern(ignores, of_folders_only, of_names, "", f"{ANY_FOLDERS if of_names else ''}{regex}{end}")
 
 
 def _without_blanks(line: str) -> str:
@@ -91,12 +79,12 @@ def _regex_of_path(text: str) -> str:
         if character == "*":
             part, position = _stars(text, position)
         elif character == "[":
-            part, position = _bracket(text, position + 1)
+            part, position = translate_bracket(text, position + 1)
         elif character == "?":
-            part, position = _NAME_CHARACTER, position + 1
+            part, position = NAME_CHARACTER, position + 1
         else:
-            character, position = _plain(text, position)
-            part = _spelled(ord(character))
+            character, position = read_plain(text, position)
+            part = spell_character(ord(character))
         regex.append(part)
     return "".join(regex)
 
@@ -108,51 +96,7 @@ def _stars(text: str, start: int) -> tuple[str, int]:
         end += 1
     is_segment = (start == 0 or text[start - 1] == "/") and (end == len(text) or text[end] == "/")
     if end - start == 1 or not is_segment:
-        return f"{_NAME_CHARACTER}*", end
+        return f"{NAME_CHARACTER}*", end
     if end == len(text):
         return ".+", end
-    return _ANY_FOLDERS, end + 1
-
-
-def _bracket(text: str, position: int) -> tuple[str, int]:
-    """Translate what stands behind `[`, up to its `]`. No bracket takes a slash."""
-    is_negated = text[position : position + 1] in ("!", "^")
-    position += is_negated
-    parts: list[str] = []
-    first = position
-    while position == first or text[position : position + 1] != "]":
-        if text.startswith("[:", position) and (end := text.find("]", position + 2)) > 0 and text[end - 1] == ":":
-            name = text[position + 2 : end - 1]
-            if name not in _CLASSES:
-                raise _Unmatchable
-            parts.append(_CLASSES[name])
-            position = end + 1
-            continue
-        low, position = _plain(text, position)
-        high = low
-        if text[position : position + 1] == "-" and text[position + 1 : position + 2] not in ("", "]"):
-            high, position = _plain(text, position + 1)
-        parts.append(_span(ord(low), ord(high)))
-    found = "".join(parts)
-    if is_negated:
-        return rf"[^/\x00{found}]", position + 1
-    return (f"[{found}]" if found else _NEVER), position + 1
-
-
-def _span(low: int, high: int) -> str:
-    """Spell a range without the slash in it; nothing for one that ends before it begins."""
-    if low <= _SLASH <= high:
-        return _span(low, _SLASH - 1) + _span(_SLASH + 1, high)
-    return f"{_spelled(low)}-{_spelled(high)}" if low <= high else ""
-
-
-def _plain(text: str, position: int) -> tuple[str, int]:
-    """Return the character at a position, or the one that a backslash there takes the meaning from."""
-    position += text[position : position + 1] == "\\"
-    if position >= len(text):
-        raise _Unmatchable
-    return text[position], position + 1
-
-
-def _spelled(character: int) -> str:
-    return f"\\x{{{character:X}}}"
+    return ANY_FOLDERS, end + 1

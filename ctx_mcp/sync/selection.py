@@ -68,8 +68,13 @@ class Selection:
 
     def takes(self, path: str) -> bool:
         """Tell whether a file is synced."""
-        if path == self._hidden:
-            return False
+        return path != self._hidden and self._rows_take(path)
+
+    def hides(self, path: str) -> bool:
+        """Tell whether a file would be synced, were it not the one that `without` names."""
+        return path == self._hidden and self._rows_take(path)
+
+    def _rows_take(self, path: str) -> bool:
         if self._takes_all_rows:
             return True
         return any(base is not None and not row.hold(path, base) for base, row in self._rows_of(path))

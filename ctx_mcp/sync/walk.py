@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from ctx_mcp.domain.paths import ROOT
-from ctx_mcp.domain.trees import BaseFolder, ContextFolder, LocalFolder
+from ctx_mcp.domain.trees import BaseFolder, ContextFolder, LocalFile, LocalFolder
 from ctx_mcp.sync.ignores import IgnoreRules
 from ctx_mcp.sync.local_failures import Blocked
 from ctx_mcp.sync.local_folder import Folder
@@ -48,6 +48,8 @@ class Look:
     base: BaseFolder
     is_empty: bool = False
     """Whether the folder of this machine holds nothing at all."""
+    hidden: tuple[str, LocalFile] | None = None
+    """The file of this machine that stands aside for the archive of the same name, by its NFC name."""
 
 
 class Walk:
@@ -171,13 +173,20 @@ class Walk:
             path = place.child(name)
             return self._selection.takes(path) and not look.ignores.ignores(path, is_folder=False)
 
+        def hides(name: str) -> bool:
+            path = place.child(name)
+            return self._selection.hides(path) and not look.ignores.ignores(path, is_folder=False)
+
+        look.hidden = next(((name, file) for name, file in look.local.files.items() if hides(name)), None)
         look.local.files = {name: file for name, file in look.local.files.items() if takes(name)}
         look.context.files = {name: file for name, file in look.context.files.items() if takes(name)}
         look.base = {name: file for name, file in look.base.items() if takes(name)}
         look.local.oddities = [
             oddity
             for oddity in look.local.oddities
-            if takes(oddity.name) or (oddity.name in look.context.folders and self._enters(look, oddity.name))
+            if takes(oddity.name)
+            or hides(oddity.name)
+            or (oddity.name in look.context.folders and self._enters(look, oddity.name))
         ]
         return look
 

@@ -28,6 +28,8 @@ from ctx_mcp.wire.json_values import as_object, as_text, parse_object
 from ctx_mcp.wire.operations import OPERATIONS, OWN_CAPABILITIES, Operation, R, Reply
 
 PREFIX = "/ctx/v1/"
+ACTOR_HEADER = "x-ctx-actor"
+"""Who a call is made for, percent-encoded; the history tells it. A claim, as far as the account's key is trusted."""
 _BY_NAME = {operation.__name__: operation for operation in OPERATIONS}
 
 

@@ -32,3 +32,9 @@ async def own_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path:
 async def native_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
     """Only those whose files and tokens are the service's own; on the others they are composed."""
     return await open_backend(request.param, hold, tmp_path / "data")
+
+
+@pytest_asyncio.fixture
+async def composed_backend(hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
+    """The one whose changes in place are composed of URLs, and that keeps no versions."""
+    return await open_backend("http-agb", hold, tmp_path / "data")

@@ -10,6 +10,7 @@ import pytest
 from ctx_mcp import Context
 from ctx_mcp.client.http_transport import HttpTransport
 from ctx_mcp.domain.errors import AGBError
+from ctx_mcp.domain.models import TextEdit
 from ctx_mcp.domain.sessions import BindingRequest
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
@@ -23,6 +24,8 @@ from ctx_mcp.wire.operations import (
     CreateSession,
     DeleteContext,
     DeleteFile,
+    DeleteFolder,
+    EditFile,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -36,10 +39,14 @@ from ctx_mcp.wire.operations import (
     ListFiles,
     ListSessions,
     ListSyncNotes,
+    ListVersions,
     LoadInternalContexts,
+    MoveFiles,
     Operation,
     ReadFile,
     ReleaseSession,
+    RestoreFiles,
+    SearchFiles,
     SetSessionLabels,
     StartSync,
     UpdateContext,
@@ -112,6 +119,12 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_p
         DeleteFile: DeleteFile(made, "/f"),
         ReadFile: ReadFile(made, "/f"),
         WriteFile: WriteFile(made, "/f", b"x"),
+        EditFile: EditFile(made, "/f", (TextEdit("secret", "x"),)),
+        MoveFiles: MoveFiles(made, "/f", "/g"),
+        DeleteFolder: DeleteFolder(made, "/f"),
+        SearchFiles: SearchFiles(made, "secret"),
+        ListVersions: ListVersions(made),
+        RestoreFiles: RestoreFiles(made, "/f", "v1"),
         CreateSession: CreateSession((BindingRequest(made, "/data"),)),
         CancelTask: CancelTask(sync.task_id),
         ListSyncNotes: ListSyncNotes(sync.task_id),

@@ -14,6 +14,7 @@ from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.embedded import ACCOUNT
 from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.store import open_store
+from ctx_mcp.wire.operations import ListFiles
 from tests.conformance.backends import BACKENDS, Backend, list_folder, new_context, open_backend, upload_url
 from tests.lifetimes import Lifetimes
 
@@ -208,3 +209,28 @@ async def test_a_path_that_breaks_a_rule_is_a_failure(backend: Backend, path: st
     assert [result.success for result in results] == [False] * 3
     if not backend.is_sdk:
         assert {result.error_code for result in results} == {"Path.Invalid"}
+
+
+@pytest.mark.parametrize("name", ["embedded", "http-native"])
+async def test_names_are_listed_by_their_beginning(name: str, tmp_path: Path, hold: Lifetimes) -> None:
+    context = (await open_backend(name, hold, tmp_path / "data")).context
+    context_id = (await context.create("a context")).context_id
+    names = ["a", "aB", "a%", "a_", "ab", "abc/d", "ü", "a\U0010ffff"]
+    await _fill(context, context_id, [f"/in/{name}" for name in names])
+
+    async def listed(prefix: str, *, count: int = 100, token: str | None = None) -> tuple[list[str], str | None]:
+        operation = ListFiles(context_id, "/in", max_results=count, next_token=token, name_prefix=prefix)
+        page = await context.list_page(operation)
+        assert page.total_count == (None if prefix else len(names))
+        return [entry.name for entry in page.entries], page.next_token
+
+    assert await listed("") == (["a", "a%", "aB", "a_", "ab", "abc", "a\U0010ffff", "ü"], None)
+    assert await listed("a") == (["a", "a%", "aB", "a_", "ab", "abc", "a\U0010ffff"], None)
+    assert await listed("ab") == (["ab", "abc"], None)
+    assert await listed("a%") == (["a%"], None)
+    assert await listed("a\U0010ffff") == (["a\U0010ffff"], None)
+    assert await listed("u\N{COMBINING DIAERESIS}") == (["ü"], None)
+    assert await listed("b") == ([], None)
+    first, token = await listed("ab", count=1)
+    assert (first, token is None) == (["ab"], False)
+    assert await listed("ab", count=1, token=token) == (["abc"], None)

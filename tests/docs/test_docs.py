@@ -164,7 +164,7 @@ def test_every_variable_is_documented_and_no_other() -> None:
 
 
 def test_every_flag_is_documented_and_no_other() -> None:
-    described = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-h)(?![\w-])", page("settings.md")))
+    described = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]*|-[hr])(?![\w-])", page("settings.md")))
     assert described == flags(build_parser())
 
 

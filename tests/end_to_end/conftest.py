@@ -52,7 +52,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
         @cache
         def start(transport: str) -> str:
-            return servers.enter_context(_run_server(transport, tmp_path_factory.mktemp(transport)))
+            command = [CTX_MCP, "serve", "--transport", transport, "--host", "127.0.0.1", "--port", "0"]
+            return servers.enter_context(run_server(command, make_server_env(tmp_path_factory.mktemp(transport))))
 
         yield start
 
@@ -68,9 +69,8 @@ def make_server_env(data_dir: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _run_server(transport: str, data_dir: Path) -> Generator[str]:
-    command = [CTX_MCP, "serve", "--transport", transport, "--host", "127.0.0.1", "--port", "0"]
-    env = make_server_env(data_dir)
+def run_server(command: list[str], env: dict[str, str]) -> Generator[str]:
+    """Give the URL that a server says it is ready at; it must end at SIGTERM."""
     with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -91,7 +91,7 @@ def _run_server(transport: str, data_dir: Path) -> Generator[str]:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
-                pytest.fail(f"ctx-mcp ignored SIGTERM for {STOP_TIMEOUT_S} s")
+                pytest.fail(f"{command} ignored SIGTERM for {STOP_TIMEOUT_S} s")
             finally:
                 reader.join(STOP_TIMEOUT_S)
 
@@ -111,4 +111,4 @@ def _wait_for_url(lines: queue.Queue[str | None]) -> str:
             seen.append(line)
             if " ready at http://" in line:
                 return line.split()[-1]
-    pytest.fail("ctx-mcp serve said no URL:\n" + "".join(seen))
+    pytest.fail("the server said no URL:\n" + "".join(seen))

@@ -1,29 +1,28 @@
-"""The official conformance suite finds nothing against the server but what is written down here with its reason.
+"""The official conformance suite finds nothing against the product itself but what is written down with its reason.
 
-The suite was made for SDKs: most of its scenarios drive fixture tools, resources and prompts that a product
-does not have. What is left (the handshake, the lists, headers, caching, subscriptions, completion, DNS rebinding)
-must hold without a failure, a warning or a skipped check.
+The suite was made for SDKs: most of its scenarios drive fixtures, with which test_conformance_whole.py runs them.
+Here is what ships, started as users start it: the handshake, its own lists, resources and caching, headers,
+subscriptions, completion and DNS rebinding must hold without a failure, a warning or a skipped check.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.npm_tools import NpmTools, run_tool
+from ctx_mcp.server.tasks import EXTENSION
+from tests.end_to_end.conformance import VERSIONS, Known, assert_known, end_runs, start_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.end_to_end.conformance import Run
     from tests.end_to_end.conftest import Serve
+    from tests.npm_tools import NpmTools
 
-VERSIONS = ("2025-06-18", "2025-11-25", "2026-07-28")
-TIMEOUT_S = 120
-
-FINDINGS_BY_REASON: dict[str, dict[str, str]] = {
+KNOWN: Known = {
     "needs a fixture tool": {
         "elicitation-sep1034-defaults/elicitation-sep1034-general": "test_elicitation_sep1034_defaults",
         "elicitation-sep1330-enums/elicitation-sep1330-general": "test_elicitation_sep1330_enums",
@@ -89,9 +88,6 @@ FINDINGS_BY_REASON: dict[str, dict[str, str]] = {
         "server-sse-polling/server-sse-retry-field": "recommended for controlling",
     },
 }
-"""Reason -> scenario/check -> what the suite's message must contain: a check may not fail for another reason."""
-
-KNOWN = {check: says for checks in FINDINGS_BY_REASON.values() for check, says in checks.items()}
 
 
 @pytest.fixture(scope="module")
@@ -103,28 +99,20 @@ def url(npm: NpmTools, serve: Serve) -> str:
     return url
 
 
+@pytest.fixture(scope="module")
+def runs(npm: NpmTools, url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    started = start_runs(npm, url, VERSIONS, tmp_path_factory.mktemp("conformance"))
+    yield started
+    end_runs(started)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_server_conforms(version: str, url: str, npm: NpmTools, tmp_path: Path) -> None:
-    scope = ("--spec-version", version)
-    command = [*npm.conformance, "server", "--url", url, "--suite", "all", *scope, "--output-dir", str(tmp_path)]
-    done = run_tool(command, timeout_s=TIMEOUT_S)
-    checks = _read_checks(tmp_path)
-    applicable = run_tool([*npm.conformance, "list", "--server", *scope], timeout_s=TIMEOUT_S).stdout
-    assert set(re.findall(r"^ +- (\S+)", applicable, re.MULTILINE)) == checks.keys(), done.stdout + done.stderr
-    findings = {
-        f"{scenario}/{check['id']}": f"{check['status']}: {check.get('errorMessage', '')}"
-        for scenario, found in checks.items()
-        for check in found
-        if check["status"] not in ("SUCCESS", "INFO")
-    }
-    unexpected = [f"{check} {text}" for check, text in findings.items() if not _is_known(check, text)]
-    assert not unexpected, "\n".join(unexpected)
-    stale = {check for check in KNOWN if check.partition("/")[0] in checks} - findings.keys()
-    assert not stale, f"no longer found, take them out of the list: {sorted(stale)}"
+def test_the_server_conforms(version: str, runs: dict[str, Run]) -> None:
+    assert_known(runs[version].finish(), KNOWN)
 
 
 def test_no_extension_is_declared_whose_scenarios_do_not_run(url: str) -> None:
-    """The suite runs the scenarios of an extension (tasks, skills) only when it is asked to by name."""
+    """The scenarios of the tasks extension run on the fixtures; those of others (skills) are not asked for."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},
@@ -137,16 +125,4 @@ def test_no_extension_is_declared_whose_scenarios_do_not_run(url: str) -> None:
     }
     question = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
     answer = httpx.post(url, json=question, headers=headers, timeout=10, trust_env=False)
-    assert answer.json()["result"]["capabilities"].get("extensions", {}) == {}
-
-
-def _is_known(check: str, text: str) -> bool:
-    return check in KNOWN and KNOWN[check] in text
-
-
-def _read_checks(results: Path) -> dict[str, list[dict[str, Any]]]:
-    """Read the suite's files: scenario -> its checks. A folder is named server-<scenario>-<ISO time>."""
-    return {
-        re.sub(r"^server-(.+?)-\d{4}-\d\d-\d\dT.*$", r"\1", file.parent.name): json.loads(file.read_text("utf-8"))
-        for file in results.glob("*/checks.json")
-    }
+    assert answer.json()["result"]["capabilities"]["extensions"] == {EXTENSION: {}}

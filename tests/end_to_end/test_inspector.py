@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.embedded import ACCOUNT
+from ctx_mcp.service.local import utc_now
+from ctx_mcp.store.store import open_store
+
 if TYPE_CHECKING:
     from tests.end_to_end.conftest import Serve
     from tests.npm_tools import NpmTools
+
+LEASE_S = 6.0
+"""Longer than the Inspector takes to make its call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +66,19 @@ def test_a_context_made_through_the_inspector_outlives_its_connection(inspector:
     resources = inspector.ask("resources/list")["resources"]
     assert f"context://{context_id}" in [resource["uri"] for resource in resources]
     assert inspector.call("context_get", {"context_id": name})["context_id"] == context_id
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_the_inspector_follows_a_long_job_as_a_task_where_the_era_has_tasks(
+    era: str, npm: NpmTools, ctx_mcp: str, server_env: dict[str, str]
+) -> None:
+    data_dir = server_env["CTX_MCP_DATA_DIR"]
+    inspector = Inspector(npm, ["--protocol-era", era, "-e", f"CTX_MCP_DATA_DIR={data_dir}", ctx_mcp], server_env, era)
+    context_id = inspector.call("context_create", {"name": "notes"})["context_id"]
+    # A process that died over this clear: the Inspector's server goes on with it once the lease is out.
+    store = open_store(Path(data_dir), replace(DEFAULT_LIMITS, lease_s=LEASE_S))
+    task, _ = store.tasks.start_clear(ACCOUNT, context_id, owner="a dead process", now=utc_now())
+    store.close()
+    facts = inspector.call("context_clear_start", {"context_id": "notes"})
+    assert facts["task_id"] == task.task_id
+    assert facts["state"] == ("completed" if era == "modern" else "working")

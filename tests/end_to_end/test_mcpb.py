@@ -56,12 +56,25 @@ def test_a_host_launches_the_bundle_with_every_option_filled_in(npm: NpmTools, u
     assert "${" not in json.dumps(launch), "an option without a value stays a literal"
     assert [launch["command"], *launch["args"]] == ["uv", "run", "--directory", str(unpacked), "--no-dev", "ctx-mcp"]
     assert (unpacked / _read("manifest.json")["server"]["entry_point"]).is_file()
-    chosen = {"data_dir": "/data", "backend": "agb", "endpoint": "https://example.invalid", "api_key": "k"}
+    chosen = {
+        "data_dir": "/data",
+        "backend": "agb",
+        "endpoint": "https://example.invalid",
+        "api_key": "k",
+        "toolsets": "files",
+        "tools": "context_list",
+        "read_only": "golden",
+        "confirm": "always",
+    }
     assert _expand(npm, unpacked, chosen)["env"] == {
         "CTX_MCP_DATA_DIR": "/data",
         "CTX_MCP_BACKEND": "agb",
         "CTX_MCP_ENDPOINT": "https://example.invalid",
         "CTX_MCP_API_KEY": "k",
+        "CTX_MCP_TOOLSETS": "files",
+        "CTX_MCP_TOOLS": "context_list",
+        "CTX_MCP_READ_ONLY": "golden",
+        "CTX_MCP_CONFIRM": "always",
     }
 
 

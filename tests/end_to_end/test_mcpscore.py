@@ -22,7 +22,7 @@ CREATE_A_CONTEXT = ("--method", "tools/call", "--tool-name", "context_create", "
 KNOWN_FINDINGS = {
     "server_icons_present": "2026-07-28 stamps serverInfo into every result: an icon would double a short answer",
     "server_websiteurl_present": "the project has no website, and serverInfo is stamped into every result",
-    "tools_output_properties_documented": "names with units say what they hold; described is only what they do not say",
+    "tools_input_properties_documented": "each word is paid for in every session; names like dry_run say it",
 }
 KNOWN_HTTP_FINDINGS = KNOWN_FINDINGS | {
     "security_tls_enabled": "the endpoint under test is on loopback; TLS is the reverse proxy's",

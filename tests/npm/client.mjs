@@ -22,11 +22,19 @@ const TOOLS = [
   "context_update",
   "file_delete",
   "file_download_url",
+  "file_edit",
+  "file_history",
   "file_list",
+  "file_move",
   "file_read",
+  "file_restore",
+  "file_search",
   "file_upload_url",
   "file_write",
 ];
+/** Tools whose answers can be long promise no structured content; their facts may stand in `_meta`. */
+const LARGE_TOOLS = ["file_edit", "file_history", "file_read", "file_search"];
+const FACTS_KEY = "ctx-mcp/facts";
 const UPLOAD_BYTES = 1024 * 1024 + 7;
 const PARALLEL_WRITES = 12;
 const NOTICE_TIMEOUT_MS = 10_000;
@@ -48,22 +56,23 @@ function openTransport([kind, ...target]) {
 
 const digest = (bytes) => createHash("sha256").update(bytes).digest("hex");
 const texts = (answer) => answer.content.map((block) => block.text ?? "");
+const factsOf = (answer) => answer.structuredContent ?? answer._meta?.[FACTS_KEY];
 const paths = (page) => page.files.map((file) => file.path);
 
 /** Call a tool that must succeed; both forms of its answer must be there. The SDK holds it to its output schema. */
 async function answerOf(client, name, args) {
   const answer = await client.callTool({ name, arguments: args });
   assert.ok(!answer.isError, `${name}(${JSON.stringify(args)}) failed: ${texts(answer)}`);
-  assert.ok(answer.structuredContent, `${name} gave no structured content`);
+  assert.ok(factsOf(answer), `${name} gave no facts`);
   assert.ok(texts(answer)[0]?.trim(), `${name} gave no text`);
   return answer;
 }
 
 async function call(client, name, args) {
-  return (await answerOf(client, name, args)).structuredContent;
+  return factsOf(await answerOf(client, name, args));
 }
 
-/** Read a text; it comes once only, behind the line that tells of it. */
+/** Read a text; it comes once only, as a block of its own between the marks. */
 async function read(client, context_id, file_path) {
   return texts(await answerOf(client, "file_read", { context_id, file_path }))[1];
 }
@@ -83,7 +92,7 @@ async function checkSurface(client) {
   assert.deepEqual(TOOLS.filter((name) => !names.has(name)), [], "tools that are missing");
   for (const { name, title, annotations, outputSchema } of tools) {
     assert.ok(title, `${name} has no title`);
-    assert.ok(outputSchema, `${name} has no output schema`);
+    assert.equal(Boolean(outputSchema), !LARGE_TOOLS.includes(name), `whether ${name} has an output schema`);
     for (const hint of ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"]) {
       assert.equal(typeof annotations?.[hint], "boolean", `${name} does not say its ${hint}`);
     }
@@ -125,6 +134,22 @@ async function checkText(client, context_id) {
   assert.deepEqual(kept, numbered, "every parallel write must keep its own content");
 }
 
+async function checkChanges(client, context_id) {
+  const file_path = "/plan.md";
+  const { etag } = await call(client, "file_write", { context_id, file_path, content: "one\ntwo\n" });
+  const edits = [{ old_text: "two", new_text: "three" }];
+  const edited = await call(client, "file_edit", { context_id, file_path, edits });
+  assert.deepEqual([edited.replaced_count, edited.is_changed], [1, true]);
+  await refuse(client, "Edit.NotFound", "file_edit", { context_id, file_path, edits });
+  const found = await call(client, "file_search", { context_id, query: "three" });
+  assert.deepEqual([paths(found), found.files[0].line_numbers], [[file_path], [2]]);
+  const { versions } = await call(client, "file_history", { context_id, file_path });
+  assert.deepEqual(versions.map((version) => version.etag), [edited.etag, etag]);
+  await call(client, "file_restore", { context_id, file_path, version: etag });
+  await call(client, "file_move", { context_id, from_path: file_path, to_path: "/done.md" });
+  assert.equal(await read(client, context_id, "/done.md"), "one\ntwo\n", "the first version must be back");
+}
+
 async function checkBytes(client, context_id) {
   const file_path = "/data/blob 1.bin";
   const bytes = randomBytes(UPLOAD_BYTES);
@@ -141,7 +166,8 @@ async function checkBytes(client, context_id) {
   const page = await call(client, "file_list", { context_id, parent_folder_path: "/data" });
   assert.deepEqual(paths(page), [file_path]);
   assert.equal(page.files[0].size_bytes, UPLOAD_BYTES);
-  await refuse(client, "File.NotText", "file_read", { context_id, file_path });
+  const seen = await call(client, "file_read", { context_id, file_path });
+  assert.deepEqual([seen.size_bytes, seen.mime_type], [UPLOAD_BYTES, "application/octet-stream"]);
   await call(client, "file_delete", { context_id, file_path });
   await refuse(client, "File.NotFound", "file_download_url", { context_id, file_path });
   await refuse(client, "File.NotFound", "file_delete", { context_id, file_path });
@@ -188,14 +214,14 @@ async function checkPrompts(client, { context_id }) {
 }
 
 async function checkEnd(client, context_id) {
-  let job = await call(client, "context_clear_start", { context_id });
+  let job = await call(client, "context_clear_start", { context_id, confirm: true });
   assert.deepEqual(paths(await call(client, "file_list", { context_id })), [], "files must vanish at once");
   for (let polls = 0; job.state === "working"; polls += 1) {
     assert.ok(polls < MOST_POLLS, "the clear did not end");
     job = await call(client, "context_clear_status", { task_id: job.task_id, wait_s: 5 });
   }
   assert.deepEqual([job.state, job.status], ["completed", "available"]);
-  await call(client, "context_delete", { context_id });
+  await call(client, "context_delete", { context_id, confirm: true });
   await refuse(client, "Context.NotFound", "context_get", { context_id });
 }
 
@@ -206,6 +232,7 @@ async function main(target) {
     await checkSurface(client);
     const context = await checkContexts(client);
     await checkText(client, context.context_id);
+    await checkChanges(client, context.context_id);
     await checkBytes(client, context.context_id);
     await checkResources(client, context);
     await checkPrompts(client, context);

@@ -90,7 +90,9 @@ class Host:
         return (await self.call("context_create", name=name))["context_id"]
 
     async def write(self, context_id: str, file_path: str, content: str) -> dict[str, Any]:
-        return await self.call("file_write", context_id=context_id, file_path=file_path, content=content)
+        """Make `content` the whole file, whatever is there."""
+        arguments = {"context_id": context_id, "file_path": file_path, "content": content}
+        return await self.call("file_write", mode="overwrite", if_match="*", **arguments)
 
     async def subscribe(self, uri: str) -> None:
         """Subscribe as clients of the legacy era do."""
@@ -102,8 +104,11 @@ class Host:
             await self.client.unsubscribe_resource(uri)  # pyright: ignore[reportDeprecated]
 
     def _check_schema(self, tool: str, result: CallToolResult) -> dict[str, Any]:
+        schema = self.tools[tool].output_schema
+        if schema is None:
+            return facts_of(result)
         facts = cast("dict[str, Any]", result.structured_content)
-        check_schema(facts, cast("dict[str, Any]", self.tools[tool].output_schema))
+        check_schema(facts, schema)
         return facts
 
 
@@ -119,6 +124,11 @@ def _validator(schema: str) -> Any:
     return validator(json.loads(schema))
 
 
+def facts_of(result: CallToolResult) -> dict[str, Any]:
+    """Return what an answer tells programs, wherever it stands."""
+    return cast("dict[str, Any]", result.structured_content or (result.meta or {})["ctx-mcp/facts"])
+
+
 def texts_of(result: CallToolResult) -> list[str]:
     return [block.text for block in result.content if isinstance(block, TextContent)]
 
@@ -131,9 +141,9 @@ async def open_host(hold: Lifetimes, server: Any, era: str, **options: Any) -> H
 
 
 @asynccontextmanager
-async def serving(transport: Transport) -> AsyncGenerator[ContextServer]:
+async def serving(transport: Transport, **options: Any) -> AsyncGenerator[ContextServer]:
     """Give a server in this process on an open transport, with its news passed on."""
-    server = ContextServer(AsyncContextService(transport))
+    server = ContextServer(AsyncContextService(transport), **options)
     async with anyio.create_task_group() as group:
         group.start_soon(server.subscriptions.run)
         yield server

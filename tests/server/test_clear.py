@@ -64,7 +64,7 @@ async def test_starting_again_joins_the_clear_that_runs(host: Host, held: Held) 
         "poll_after_s": 2,
     }
     for reference in (NAME, held.context_id):
-        assert await host.call("context_clear_start", context_id=reference) == working
+        assert await host.call("context_clear_start", context_id=reference, confirm=True) == working
     for asked in ({"context_id": NAME}, {"context_id": held.context_id}, {"task_id": held.task_id}):
         assert await host.call("context_clear_status", **asked) == working
     assert (await host.call("context_get", context_id=NAME))["state"] == "clearing"
@@ -76,7 +76,7 @@ async def test_starting_again_joins_the_clear_that_runs(host: Host, held: Held) 
     for asked in ({"context_id": NAME}, {"task_id": held.task_id}):
         assert await host.call("context_clear_status", **asked) == ended
     assert (await host.call("context_get", context_id=NAME))["state"] == "available"
-    new = await host.call("context_clear_start", context_id=NAME)
+    new = await host.call("context_clear_start", context_id=NAME, confirm=True)
     assert new["task_id"] != held.task_id
 
 
@@ -92,7 +92,7 @@ async def test_the_text_says_when_and_how_to_look_again(host: Host, held: Held) 
 
 async def test_a_call_is_held_until_the_clear_ends(host: Host, held: Held) -> None:
     calls = [
-        asyncio.create_task(host.call("context_clear_start", context_id=NAME, wait_s=20)),
+        asyncio.create_task(host.call("context_clear_start", context_id=NAME, wait_s=20, confirm=True)),
         asyncio.create_task(host.call("context_clear_status", task_id=held.task_id, wait_s=20)),
     ]
     # Answered while the two are held, so they are under way.
@@ -115,13 +115,13 @@ async def test_a_clear_started_here_ends_here(host: Host) -> None:
     context_id = await host.new_context(NAME)
     for number in range(30):
         await host.write(context_id, f"/f/{number}", "x")
-    facts = await host.call("context_clear_start", context_id=NAME)
+    facts = await host.call("context_clear_start", context_id=NAME, confirm=True)
     assert facts["task_id"] == TASK_ID
     facts = await host.call("context_clear_status", task_id=facts["task_id"], wait_s=20)
     assert (facts["state"], facts["files_done"], facts["bytes_done"]) == ("completed", 30, 30)
     # A file written since then is not in the way of the next one.
     await host.write(context_id, "new", "xyz")
-    facts = await host.call("context_clear_start", context_id=NAME, wait_s=20)
+    facts = await host.call("context_clear_start", context_id=NAME, wait_s=20, confirm=True)
     assert (facts["state"], facts["files_done"], facts["bytes_done"]) == ("completed", 1, 3)
 
 

@@ -49,7 +49,7 @@ def named_tools(text: str) -> set[str]:
 async def test_arguments_that_do_not_fit_are_named_with_what_fits(host: Host) -> None:
     text = await host.refusal("file_read", context_id="x", file_path="y", start_line=0, lines=3)
     check(text, "Argument.Invalid", "start_line: ", "greater than or equal to 1", "there is no argument 'lines'")
-    assert text.endswith("It takes: file_read(context_id, file_path, start_line=1, line_count?)")
+    assert text.endswith("It takes: file_read(context_id, file_path, start_line=1, line_count?, tail?, version?)")
     text = await host.refusal("file_write", context_id="x", content=7)
     check(text, "Argument.Invalid", "the argument 'file_path' is missing", "content: ", "string")
     text = await host.refusal("context_list", max_results="many")
@@ -204,7 +204,7 @@ async def test_a_refusal_of_long_arguments_is_clipped(host: Host) -> None:
     text = await host.refusal("file_read", **{"x" * 400 + str(number): 1 for number in range(9)})
     assert len(text) == 1000
     assert text.startswith("[Argument.Invalid] ")
-    assert text.endswith("It takes: file_read(context_id, file_path, start_line=1, line_count?)")
+    assert text.endswith("It takes: file_read(context_id, file_path, start_line=1, line_count?, tail?, version?)")
 
 
 class Broken:
@@ -215,7 +215,9 @@ class Broken:
     async def send(self, operation: Operation[R]) -> Reply[R]:
         raise RuntimeError(f"a secret of {operation}")
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = "/"
+    ) -> Callable[[], None]:
         return lambda: None
 
 

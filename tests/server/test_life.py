@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from mcp.client.sse import sse_client
 
-from tests.server.hosts import CONTEXT_ID, ETAG, TASK_ID, TIME, URL, Host, open_host
+from tests.server.hosts import CONTEXT_ID, ETAG, TASK_ID, TIME, URL, Host, facts_of, open_host
 from tests.server.processes import running, stdio_server
 
 if TYPE_CHECKING:
@@ -115,12 +115,14 @@ async def _write_and_read(way: Way, context_id: str) -> None:
     row = {"name": "a b.md", "path": "/notes/a b.md", "kind": "FILE", "size_bytes": size, "etag": ETAG}
     assert written == {**row, **way.known(modified_at=TIME)}
     etag = written["etag"]
-    facts = {"path": "/notes/a b.md", "size_bytes": size, "etag": etag, "clipped_line": False}
+    facts = {"path": "/notes/a b.md", "size_bytes": size, "etag": etag, "encoding": "utf-8", "newline": "CRLF"}
+    facts |= {"clipped_lines": 0, "total_lines": 3}
     read = await host.answer("file_read", context_id=context_id, file_path="/notes/a b.md")
-    assert read.structured_content == {**facts, "start_line": 1, "line_count": 3}
-    _, payload = await host.texts("file_read", context_id=NEW_NAME, file_path="notes/a b.md")
+    assert facts_of(read) == {**facts, "start_line": 1, "line_count": 3}
+    _, payload, _ = await host.texts("file_read", context_id=NEW_NAME, file_path="notes/a b.md")
     assert payload == TEXT
-    part = await host.call("file_read", context_id=context_id, file_path="notes/a b.md", start_line=2, line_count=1)
+    file = {"context_id": context_id, "file_path": "notes/a b.md"}
+    part = facts_of(await host.answer("file_read", **file, start_line=2, line_count=1))
     assert part == {**facts, "start_line": 2, "line_count": 1, "next_start_line": 3}
 
 
@@ -149,12 +151,15 @@ async def _move_by_url(way: Way, context_id: str) -> None:
 
 async def _delete_file(way: Way, context_id: str) -> None:
     host = way.host
-    assert await host.call("file_delete", context_id=NEW_NAME, file_path="bytes.bin") == {"done": True}
+    gone = {"written_count": 0, "removed_count": 1, "unchanged_count": 0}
+    deleted = await host.call("file_delete", context_id=NEW_NAME, file_path="bytes.bin")
+    assert deleted == {**gone, "paths": ["/bytes.bin"]}
     for reference in (NEW_NAME, context_id):
         text = await host.refusal("file_delete", context_id=reference, file_path="bytes.bin")
         assert text.startswith("[File.NotFound] ")
     await host.write(context_id, "other", "x")
-    assert await host.call("file_delete", context_id=context_id, file_path="/other") == {"done": True}
+    deleted = await host.call("file_delete", context_id=context_id, file_path="/other")
+    assert deleted == {**gone, "paths": ["/other"]}
 
 
 async def _clear(way: Way, context_id: str) -> None:
@@ -162,7 +167,7 @@ async def _clear(way: Way, context_id: str) -> None:
     counters = {"files_done": 1, "files_total": 1, "bytes_done": size, "bytes_total": size}
     ended = {"context_id": context_id, "status": "available"}
     ended |= way.known(task_id=TASK_ID, state="completed", **counters)
-    assert await host.call("context_clear_start", context_id=NEW_NAME, wait_s=20) == ended
+    assert await host.call("context_clear_start", context_id=NEW_NAME, wait_s=20, confirm=True) == ended
     for reference in (NEW_NAME, context_id):
         assert await host.call("context_clear_status", context_id=reference, wait_s=20) == ended
     listed = await host.call("file_list", context_id=NEW_NAME)
@@ -171,7 +176,7 @@ async def _clear(way: Way, context_id: str) -> None:
 
 async def _delete(way: Way, context_id: str) -> None:
     host = way.host
-    assert await host.call("context_delete", context_id=NEW_NAME) == {"done": True}
+    assert await host.call("context_delete", context_id=NEW_NAME, confirm=True) == {"done": True}
     for tool in ("context_get", "context_delete", "file_list", "context_clear_start"):
         text = await host.refusal(tool, context_id=context_id)
         assert text.startswith("[Context.NotFound] ")
@@ -179,4 +184,4 @@ async def _delete(way: Way, context_id: str) -> None:
     assert (await host.call("context_list"))["contexts"] == []
     again = await host.call("context_create", name=NEW_NAME)
     assert again["context_id"] != context_id
-    assert await host.call("context_delete", context_id=again["context_id"]) == {"done": True}
+    assert await host.call("context_delete", context_id=again["context_id"], confirm=True) == {"done": True}

@@ -39,7 +39,7 @@ async def test_contexts_that_come_and_go_shift_no_page(host: Host) -> None:
     for number in range(6):
         await host.new_context(f"context {number}")
     first = await host.call("context_list", max_results=3)
-    await host.call("context_delete", context_id="context 3")
+    await host.call("context_delete", context_id="context 3", confirm=True)
     await host.new_context("newer")
     second = await host.call("context_list", max_results=3, next_token=first["next_token"])
     assert [row["name"] for row in second["contexts"]] == ["context 2", "context 1", "context 0"]
@@ -134,7 +134,7 @@ async def test_pages_of_the_longest_context_names_are_cut_to_fit(modern_host: Ho
         await modern_host.new_context(name)
     names.reverse()
     assert await all_bounded(modern_host, "context_list", "contexts", max_results=100) == names
-    assert len((await bounded(modern_host, "context_list", max_results=100))["contexts"]) >= 15
+    assert len((await bounded(modern_host, "context_list", max_results=100))["contexts"]) >= 8
 
 
 @pytest.mark.parametrize("letter", ["n", "😀", "'", "\\"])

@@ -151,3 +151,49 @@ def test_a_plain_name_is_taken_on_windows_too(name: str) -> None:
 def test_what_is_no_name_needs_a_target_everywhere(path: str) -> None:
     with pytest.raises(InvalidArgument):
         local_name(path, on_windows=False)
+
+
+async def test_a_file_is_moved_deleted_and_brought_back(data_dir: Path) -> None:
+    await stored(data_dir, b"first", "/a/file")
+    local = data_dir.with_name("to be stored")
+    local.write_bytes(b"second")
+    await done("put", "notes", str(local), "/a/file", CTX_MCP_DATA_DIR=data_dir)
+    await done("mv", "notes", "/a", "/b/c", CTX_MCP_DATA_DIR=data_dir)
+    assert await done("cat", "notes", "/b/c/file", CTX_MCP_DATA_DIR=data_dir) == "second"
+    await done("rm", "-r", "notes", "/b", CTX_MCP_DATA_DIR=data_dir)
+    assert await done("ls", "notes", CTX_MCP_DATA_DIR=data_dir) == ""
+    lines = [line.split("\t") for line in (await done("history", "notes", CTX_MCP_DATA_DIR=data_dir)).splitlines()]
+    assert [(kind, path) for _, _, kind, _, path, _ in lines] == [
+        ("delete", "/b/c/file"),
+        ("delete", "/a/file"),
+        ("write", "/b/c/file"),
+        ("write", "/a/file"),
+        ("write", "/a/file"),
+    ]
+    assert lines[0][5].startswith("ctx-mcp rm on ")
+    etag, moment = lines[4][:2]
+    assert await done("cat", "notes", "/a/file", "--version", etag, CTX_MCP_DATA_DIR=data_dir) == "first"
+    said = await done("restore", "notes", "/a/file", "--version", etag, CTX_MCP_DATA_DIR=data_dir)
+    assert said == "1 restored\t0 removed\n"
+    assert await done("cat", "notes", "/a/file", CTX_MCP_DATA_DIR=data_dir) == "first"
+    await done("mv", "--copy", "notes", "/a/file", "/copy", CTX_MCP_DATA_DIR=data_dir)
+    said = await done("restore", "notes", "/", "--as-of", moment, CTX_MCP_DATA_DIR=data_dir)
+    assert said == "0 restored\t1 removed\n"
+    code, _, err = await run_to_end("restore", "notes", "/", "--as-of", "yesterday", CTX_MCP_DATA_DIR=data_dir)
+    assert (code, "no time" in err) == (1, True)
+
+
+async def test_text_and_names_are_found(data_dir: Path) -> None:
+    await stored(data_dir, b"one\nA Needle\there\n", "/a/one.md")
+    local = data_dir.with_name("to be stored")
+    local.write_bytes(b"needle\nneedle\n")
+    await done("put", "notes", str(local), "/b/two.txt", CTX_MCP_DATA_DIR=data_dir)
+    out = await done("search", "notes", "needle", CTX_MCP_DATA_DIR=data_dir)
+    assert out == "/a/one.md\t2\tA Needle here\n/b/two.txt\t1\tneedle\n/b/two.txt\t2\tneedle\n"
+    out = await done("search", "notes", "needle", "--count", "--case-sensitive", CTX_MCP_DATA_DIR=data_dir)
+    assert out == "/b/two.txt\t2\n"
+    assert await done("search", "notes", "--glob", "*.md", CTX_MCP_DATA_DIR=data_dir) == "/a/one.md\n"
+    out = await done("search", "notes", "N.*e$", "--regex", "--files", "--max", "1", CTX_MCP_DATA_DIR=data_dir)
+    assert out == "/a/one.md\n"
+    code, _, err = await run_to_end("search", "notes", CTX_MCP_DATA_DIR=data_dir)
+    assert (code, "give a query" in err) == (1, True)

@@ -100,7 +100,9 @@ class Foreign:
     async def send(self, operation: Operation[R]) -> Reply[R]:
         return Reply("", cast("R", self._url))
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = "/"
+    ) -> Callable[[], None]:
         return lambda: None
 
 

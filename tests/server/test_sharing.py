@@ -45,7 +45,7 @@ async def test_clients_of_one_endpoint_share_one_store(hold: Lifetimes, data_dir
     for host in others:
         await host.call("context_get", context_id=context_id)
     assert open_databases(at, data_dir) == before
-    await second.call("context_delete", context_id="shared")
+    await second.call("context_delete", context_id="shared", confirm=True)
     assert "[Context.NotFound]" in await first.refusal("context_get", context_id=context_id)
 
 
@@ -64,7 +64,7 @@ async def test_a_client_may_leave_right_after_a_change(hold: Lifetimes, data_dir
     for _ in range(8):
         host = await connect(hold, "sse", at, "legacy")
         await host.new_context("short-lived")
-        await host.call("context_delete", context_id="short-lived")
+        await host.call("context_delete", context_id="short-lived", confirm=True)
         await hold.close_last()
 
 
@@ -73,7 +73,7 @@ async def test_two_stdio_servers_share_a_data_folder(hold: Lifetimes, data_dir: 
     context_id = await first.new_context("shared")
     await first.write(context_id, "a", "from the first")
     assert (await second.texts("file_read", context_id="shared", file_path="a"))[1] == "from the first"
-    await second.call("context_clear_start", context_id="shared", wait_s=20)
+    await second.call("context_clear_start", context_id="shared", wait_s=20, confirm=True)
     assert (await first.call("file_list", context_id="shared"))["files"] == []
 
 

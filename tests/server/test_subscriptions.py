@@ -4,52 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx
 import pytest
 import pytest_asyncio
-from mcp.client.sse import sse_client
 from mcp.client.subscriptions import ResourcesListChanged, ResourceUpdated
-from mcp_types import ResourceListChangedNotification, ResourceUpdatedNotification
 
-from tests.server.hosts import WAIT_S, Host, open_host, refused
-from tests.server.processes import running, stdio_server
+from ctx_mcp.embedded import EmbeddedTransport
+from tests.server.hosts import WAIT_S, Host, open_host, refused, serving
+from tests.server.news import LIST, News, open_legacy, open_modern, told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from mcp.client.subscriptions import Subscription
-
     from ctx_mcp.server.app import ContextServer
+    from ctx_mcp.wire.operations import Operation, R, Reply
     from tests.lifetimes import Lifetimes
-
-LIST = "list changed"
-
-
-class News:
-    """What a legacy client was told: the URI of each update, or that the list changed."""
-
-    def __init__(self) -> None:
-        self._told = asyncio.Queue[str]()
-
-    async def take(self, message: Any) -> None:
-        """Receive every message that is no answer."""
-        if isinstance(message, ResourceUpdatedNotification):
-            self._told.put_nowait(message.params.uri)
-        elif isinstance(message, ResourceListChangedNotification):
-            self._told.put_nowait(LIST)
-
-    async def next(self, wait_s: float = WAIT_S) -> str:
-        return await asyncio.wait_for(self._told.get(), wait_s)
-
-    async def until_list_changed(self) -> list[str]:
-        """Return the updates told before the next word of the list."""
-        updates: list[str] = []
-        while (told := await self.next()) != LIST:
-            updates.append(told)
-        return updates
 
 
 @pytest.fixture
@@ -62,35 +35,19 @@ async def listening(
     request: pytest.FixtureRequest, hold: Lifetimes, server: ContextServer, news: News, data_dir: Path
 ) -> Host:
     """A legacy client on each transport, whose news arrive at `news`."""
-    target: Any = server
-    if request.param == "stdio":
-        target = stdio_server(CTX_MCP_DATA_DIR=data_dir)
-    elif request.param != "in process":
-        at = await hold(running("serve", "--transport", request.param, "--port", "0", CTX_MCP_DATA_DIR=data_dir))
-        target = at.url if request.param == "http" else sse_client(at.url)
-    host = await open_host(hold, target, "legacy", message_handler=news.take)
-    await _until_heard(host, news)
-    return host
+    return await open_legacy(hold, request.param, news, data_dir, server)
 
 
-async def _until_heard(host: Host, news: News) -> None:
-    """Wait for the stream of news: over HTTP the client opens it in its own time, and what comes before is lost."""
-    for number in range(5):
-        await host.new_context(f"is anybody listening {number}")
-        with suppress(TimeoutError):
-            await news.next(3)
-            return
-    pytest.fail("no news arrived")
+@pytest_asyncio.fixture(params=["in process", "stdio", "http"])
+async def modern(request: pytest.FixtureRequest, hold: Lifetimes, server: ContextServer, data_dir: Path) -> Host:
+    """A modern client on each transport that has that era."""
+    return await open_modern(hold, request.param, data_dir, server)
 
 
 async def upload(host: Host, context_id: str, path: str) -> None:
     url = (await host.call("file_upload_url", context_id=context_id, file_path=path))["url"]
     async with httpx.AsyncClient(trust_env=False) as http:
         assert (await http.put(url, content=b"new")).status_code == 200
-
-
-async def told(subscription: Subscription) -> object:
-    return await asyncio.wait_for(anext(subscription), WAIT_S)
 
 
 async def test_a_legacy_client_hears_of_writes_and_uploads(listening: Host, news: News) -> None:
@@ -108,7 +65,7 @@ async def test_a_legacy_client_hears_that_contexts_come_go_and_are_renamed(liste
     assert await news.next() == LIST
     await listening.call("context_update", context_id="one", name="two")
     assert await news.next() == LIST
-    await listening.call("context_delete", context_id="two")
+    await listening.call("context_delete", context_id="two", confirm=True)
     assert await news.next() == LIST
 
 
@@ -172,7 +129,7 @@ async def test_a_deleted_context_is_told_of_and_can_be_unsubscribed_from(legacy:
     context_id = await legacy.new_context("watched")
     await news.until_list_changed()
     await legacy.subscribe(f"context://{context_id}")
-    await legacy.call("context_delete", context_id=context_id)
+    await legacy.call("context_delete", context_id=context_id, confirm=True)
     assert await news.until_list_changed() == [f"context://{context_id}"]
     await legacy.unsubscribe(f"context://{context_id}")
 
@@ -196,18 +153,6 @@ async def test_the_end_of_a_connection_ends_its_subscriptions(
     assert await news.next() == f"context://{context_id}"
 
 
-@pytest_asyncio.fixture(params=["in process", "stdio", "http"])
-async def modern(request: pytest.FixtureRequest, hold: Lifetimes, server: ContextServer, data_dir: Path) -> Host:
-    """A modern client on each transport that has that era."""
-    target: Any = server
-    if request.param == "stdio":
-        target = stdio_server(CTX_MCP_DATA_DIR=data_dir)
-    elif request.param == "http":
-        at = await hold(running("serve", "--transport", "http", "--port", "0", CTX_MCP_DATA_DIR=data_dir))
-        target = at.url
-    return await open_host(hold, target, "auto")
-
-
 async def test_a_modern_client_hears_of_writes_uploads_and_the_list(modern: Host) -> None:
     context_id = await modern.new_context("wätched")
     uri, by_name = f"context://{context_id}", f"context://{quote('wätched')}"
@@ -224,7 +169,7 @@ async def test_a_modern_client_hears_of_writes_uploads_and_the_list(modern: Host
         assert await told(named) == ResourceUpdated(uri=by_name)
         await modern.new_context("another")
         assert await told(of_list) == ResourcesListChanged()
-        await modern.call("context_delete", context_id="another")
+        await modern.call("context_delete", context_id="another", confirm=True)
         assert await told(of_list) == ResourcesListChanged()
 
 
@@ -244,5 +189,109 @@ async def test_clients_of_one_server_hear_of_each_others_changes(legacy: Host, m
         await legacy.write(context_id, "a", "1")
         assert await told(subscription) == ResourceUpdated(uri=f"context://{context_id}")
     assert await news.next() == f"context://{context_id}"
-    await modern_host.call("context_clear_start", context_id=context_id, wait_s=20)
+    await modern_host.call("context_clear_start", context_id=context_id, wait_s=20, confirm=True)
     assert await news.next() == f"context://{context_id}"
+
+
+async def test_a_file_and_a_folder_are_told_of_what_changes_in_them(legacy: Host, news: News) -> None:
+    context_id = await legacy.new_context("watched")
+    await legacy.write(context_id, "/a b/c", "1")
+    await news.until_list_changed()
+    file, folder, missing = (f"context://watched/{path}" for path in ("a%20b/c", "a%20b/", "not%20yet"))
+    for uri in (file, folder, missing):
+        await legacy.subscribe(uri)
+    await legacy.write(context_id, "/a b/c", "2")
+    assert {await news.next(), await news.next()} == {file, folder}
+    await legacy.write(context_id, "/elsewhere", "1")
+    await legacy.write(context_id, "/a b/d", "1")
+    assert await news.next() == folder
+    await legacy.write(context_id, "/not yet", "1")
+    assert await news.next() == missing
+    await legacy.call("file_delete", context_id=context_id, file_path="/a b/c")
+    assert {await news.next(), await news.next()} == {file, folder}
+    await legacy.unsubscribe(folder)
+    await legacy.write(context_id, "/a b/d", "2")
+    await legacy.call("context_clear_start", context_id=context_id, wait_s=20, confirm=True)
+    assert {await news.next(), await news.next()} == {file, missing}
+
+
+async def test_a_modern_client_is_told_of_the_file_it_asked_for(modern_host: Host) -> None:
+    context_id = await modern_host.new_context("watched")
+    uri = "context://watched/a%3F"
+    async with modern_host.client.listen(resource_subscriptions=[uri], resources_list_changed=True) as subscription:
+        await modern_host.write(context_id, "b", "1")
+        await modern_host.write(context_id, "a?", "1")
+        assert await told(subscription) == ResourceUpdated(uri=uri)
+        await modern_host.write(context_id, "c", "1")
+        await modern_host.new_context("another")
+        assert await told(subscription) == ResourcesListChanged()
+
+
+async def test_the_store_is_watched_only_while_somebody_is_subscribed(
+    hold: Lifetimes, data_dir: Path, news: News
+) -> None:
+    transport = Counting(await hold(EmbeddedTransport(data_dir)))
+    server = await hold(serving(transport))
+    legacy = await open_host(hold, server, "legacy", message_handler=news.take)
+    context_id = await legacy.new_context("watched")
+    await news.until_list_changed()
+    assert transport.watch_count == 0
+    for path in ("", "/", "/a"):
+        await legacy.subscribe(f"context://{context_id}{path}")
+    modern = await open_host(hold, server, "auto")
+    uris = [f"context://{context_id}", "context://watched/a", "context://nobody"]
+    async with modern.client.listen(resource_subscriptions=uris, resources_list_changed=True) as subscription:
+        assert transport.watch_count == 5, "three of the first, one more of the second, and the list"
+        await legacy.write(context_id, "b", "1")
+        assert await told(subscription) == ResourceUpdated(uri=uris[0])
+    for path in ("", "/"):
+        await legacy.unsubscribe(f"context://{context_id}{path}")
+    assert await eventually(lambda: transport.watch_count, 2) == 2
+    # The second client, which is left first, and the one with a subscription left over.
+    await hold.close_last()
+    await hold.close_last()
+    assert await eventually(lambda: transport.watch_count, 0) == 0
+
+
+async def test_the_list_is_told_of_by_one_voice(modern_host: Host, server: ContextServer) -> None:
+    context_id = await modern_host.new_context("watched")
+    uri = f"context://{context_id}"
+    async with modern_host.client.listen(resource_subscriptions=[uri], resources_list_changed=True) as subscription:
+        # What is said after a call of a tool: the backend, which is watched, says it itself.
+        server.subscriptions.list_changed()
+        await server.subscriptions.settle()
+        await modern_host.write(context_id, "a", "1")
+        assert await told(subscription) == ResourceUpdated(uri=uri)
+
+
+class Counting:
+    """A transport that counts the watches that go on."""
+
+    def __init__(self, inner: EmbeddedTransport) -> None:
+        self._inner = inner
+        self.capabilities = inner.capabilities
+        self.watch_count = 0
+
+    async def send(self, operation: Operation[R]) -> Reply[R]:
+        return await self._inner.send(operation)
+
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = "/"
+    ) -> Callable[[], None]:
+        stop = await self._inner.watch(listener, context_id, path)
+        self.watch_count += 1
+
+        def stopped() -> None:
+            self.watch_count -= 1
+            stop()
+
+        return stopped
+
+
+async def eventually(value: Callable[[], int], wanted: int) -> int:
+    """Return the value once it is the wanted one, or what it is when the time is over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(WAIT_S):
+            while value() != wanted:
+                await asyncio.sleep(0.01)
+    return value()

@@ -87,6 +87,7 @@ class Bench:
                 prefix=PREFIX,
                 copy_stamp="then",
                 selection=Selection.of_rows([]).without(None if archive is None else archive.hidden_path),
+                archive=None if archive is None else archive.name,
                 max_file_bytes=DEFAULT_LIMITS.max_file_bytes,
                 max_notes=100,
             )

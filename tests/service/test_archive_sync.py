@@ -16,6 +16,7 @@ import pytest_asyncio
 
 from ctx_mcp import (
     AsyncClient,
+    BWList,
     ContextSync,
     CreateSessionParams,
     DownloadPolicy,
@@ -24,6 +25,7 @@ from ctx_mcp import (
     SyncPolicy,
     UploadMode,
     UploadPolicy,
+    WhiteList,
 )
 from tests.lifetimes import Lifetimes
 
@@ -52,7 +54,8 @@ class Bench:
         result = await made.session.context.sync(
             self.context_id, str(folder), mode=mode, max_retries=MOST_LOOKS, retry_interval=10
         )
-        rows = (await made.session.context.info(self.context_id, str(folder), mode)).context_status_data
+        shown = None if mode == "both" else mode
+        rows = (await made.session.context.info(self.context_id, str(folder), shown)).context_status_data
         assert (await self.client.delete(made.session)).success
         assert {row.status for row in rows} <= {"Success", "Failed"}, "it has not ended"
         assert result.success is all(row.status == "Success" for row in rows)
@@ -199,6 +202,72 @@ async def test_a_zip_file_without_the_mark_is_never_unpacked_and_never_replaced(
     fill(bench.home / "here", {"b": b"two"})
     assert "is no archive of ctx-mcp" in await bench.sync("here", "upload", packing())
     assert (await bench.archive()).namelist() == ["a"]
+
+
+OWN = "data.zip: the binding's archive has this name"
+
+
+@pytest.mark.parametrize("mode", ["upload", "both"])
+async def test_an_own_file_with_the_archives_name_is_reported_and_left_alone(bench: Bench, mode: str) -> None:
+    fill(bench.home / "here", {"a": b"one", "data.zip": b"somebody's own"})
+    for _ in range(2):
+        # The others are synced; it is reported as long as it stands in the way.
+        assert OWN in await bench.sync("here", mode, packing())
+        assert (await bench.archive()).read("a") == b"one"
+        assert files_of(bench.home / "here")["data.zip"] == b"somebody's own"
+    (bench.home / "here" / "data.zip").rename(bench.home / "here" / "own.zip")
+    assert await bench.sync("here", mode, packing()) == ""
+    assert (await bench.archive()).read("own.zip") == b"somebody's own"
+
+
+async def test_an_own_file_with_the_archives_name_is_reported_before_there_is_an_archive(bench: Bench) -> None:
+    fill(bench.home / "here", {"data.zip": b"somebody's own"})
+    assert OWN in await bench.sync("here", "upload", packing())
+    assert await bench.names() == []
+
+
+async def test_an_archive_that_a_sync_brought_to_the_folder_is_no_own_file_until_it_is_changed(bench: Bench) -> None:
+    fill(bench.home / "there", {"a": b"one"})
+    assert await bench.sync("there", "upload", packing()) == ""
+    assert await bench.sync("here", "download", packing(keep_source=True)) == ""
+    copy = bench.home / "here" / "data.zip"
+    # Untouched, touched, and beside a newer archive in the context.
+    assert await bench.sync("here", "upload", packing(keep_source=True)) == ""
+    copy.touch()
+    assert await bench.sync("here", "upload", packing(keep_source=True)) == ""
+    fill(bench.home / "here", {"a": b"changed"})
+    for _ in range(2):
+        assert await bench.sync("here", "upload", packing(keep_source=True)) == ""
+    assert await bench.sync("here", "download", packing(keep_source=True)) == ""
+    assert sorted(files_of(bench.home / "here")) == ["a", "data.zip"]
+    with zipfile.ZipFile(copy, "a") as archive:
+        archive.writestr("mine", b"nowhere else")
+    assert OWN in await bench.sync("here", "upload", packing(keep_source=True))
+
+
+async def test_a_copy_of_the_archive_that_no_sync_knows_of_is_no_own_file(bench: Bench) -> None:
+    fill(bench.home / "here", {"a": b"one"})
+    assert await bench.sync("here", "upload", packing()) == ""
+    content = (await bench.client.context.read_file(bench.context_id, "/data/data.zip")).content
+    fill(bench.home / "here", {"data.zip": content})
+    assert await bench.sync("here", "upload", packing()) == ""
+    fill(bench.home / "here", {"data.zip": content[::-1]})
+    assert OWN in await bench.sync("here", "upload", packing())
+
+
+async def test_a_member_with_the_archives_own_name_is_reported_and_left_out(bench: Bench) -> None:
+    await bench.put_archive({"a": b"one", "data.zip": b"inside itself"})
+    assert "data.zip/data.zip: it has the archive's own name" in await bench.sync("there", "download", packing())
+    assert files_of(bench.home / "there") == {"a": b"one"}
+
+
+async def test_an_own_file_that_is_not_to_be_synced_is_not_reported(bench: Bench) -> None:
+    fill(bench.home / "here", {"sub/a": b"one", "data.zip": b"somebody's own"})
+    policy = packing()
+    policy.bw_list = BWList([WhiteList("sub")])
+    assert await bench.sync("here", "upload", policy) == ""
+    assert await bench.sync("here", "download", packing()) == ""
+    assert files_of(bench.home / "here")["data.zip"] == b"somebody's own"
 
 
 @pytest.mark.parametrize("name", ["../out", "/abs", "a/../../out", "a\\..\\out", "a//b", "c:/x\\y", "bell\x07"])

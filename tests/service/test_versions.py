@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select
 
 from ctx_mcp import Context
 from ctx_mcp.domain.clock import to_micros
+from ctx_mcp.domain.errors import VersionNotFound
 from ctx_mcp.store.schema import contents, contexts, versions
 from tests.lifetimes import Lifetimes
 from tests.service.workbench import START, Workbench, open_workbench
@@ -74,6 +78,27 @@ async def test_a_cleared_file_leaves_its_versions_and_a_tombstone(bench: Workben
     assert task is not None
     bench.store.tasks.step_clear(task[1].task_id, "worker", limit=500, now=bench.now)
     assert _versions(bench) == [("/d/f", "write", 3, 7), ("/d/f", "clear", 0, 7)]
+
+
+async def test_a_restore_that_waited_until_its_moment_was_swept_changes_nothing(bench: Workbench) -> None:
+    made = await bench.new_context()
+    await bench.context.write_file(made, "/f", b"one")
+    bench.pass_time(days=1)
+    await bench.context.write_file(made, "/f", b"two")
+    bench.pass_time(days=7, seconds=-5)
+    await bench.context.clear_async(made)
+    waiting = asyncio.create_task(bench.context.restore_files(made, "/", as_of=START + timedelta(days=1, seconds=-1)))
+    await asyncio.sleep(0)
+    # Writes take turns, so that the restore has found the clear running when this one is done.
+    await bench.context.write_file(made, "/new", b"three")
+    bench.pass_time(seconds=11)
+    task = bench.store.tasks.claim("worker", now=bench.now)
+    assert task is not None
+    bench.store.retention.purge_versions(before=bench.now - timedelta(days=7), limit=500, now=bench.now)
+    bench.store.tasks.step_clear(task[1].task_id, "worker", limit=500, now=bench.now)
+    with pytest.raises(VersionNotFound, match="goes back to"):
+        await waiting
+    assert (await bench.context.read_file(made, "/new")).content == b"three"
 
 
 async def test_bytes_are_shared_in_an_account_and_not_beyond(hold: Lifetimes, tmp_path: Path) -> None:

@@ -44,8 +44,10 @@ class Workbench:
     async def send(self, operation: Operation[R]) -> Reply[R]:
         return await self.service.handle(self.caller, operation)
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        return self.service.changes.subscribe(lambda _, context_id: listener(context_id))
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = "/"
+    ) -> Callable[[], None]:
+        return await self.service.watcher(self.caller.account).watch(listener, context_id, path)
 
     async def new_context(self, name: str = "a context") -> str:
         return (await self.context.create(name)).context_id

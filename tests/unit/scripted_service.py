@@ -53,7 +53,9 @@ class ScriptedService:
     def capabilities(self) -> Capabilities:
         return Capabilities(tasks=self.has_tasks, bindings=True)
 
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = "/"
+    ) -> Callable[[], None]:
         return lambda: None
 
     async def send(self, operation: Operation[R]) -> Reply[R]:

@@ -26,7 +26,18 @@ SEED = (
     "get_clear_status",
     "clear",
 )
-OURS = ("start_clear", "read_file", "write_file")
+OURS = (
+    "start_clear",
+    "read_file",
+    "write_file",
+    "remove_file",
+    "edit_file",
+    "move_files",
+    "delete_folder",
+    "search_files",
+    "list_versions",
+    "restore_files",
+)
 MANAGER = ("info", "sync")
 MANAGER_MORE = ("bind", "list_bindings")
 """What AgentBay's manager has beside AGB's."""

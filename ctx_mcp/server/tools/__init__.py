@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from ctx_mcp.server.tool import AnyTool
-from ctx_mcp.server.tools import clear, contexts, files, sessions, sync, sync_info, tasks, text
+from ctx_mcp.server.tools import (
+    clear,
+    contexts,
+    files,
+    history,
+    moves,
+    read,
+    search,
+    sessions,
+    sync,
+    sync_info,
+    tasks,
+    text,
+)
 
 TOOLS: tuple[AnyTool, ...] = (
     contexts.LIST,
@@ -14,11 +27,16 @@ TOOLS: tuple[AnyTool, ...] = (
     clear.START,
     clear.STATUS,
     files.LIST,
-    text.READ,
+    read.READ,
     text.WRITE,
+    text.EDIT,
+    moves.MOVE,
+    moves.DELETE,
+    search.FILE_SEARCH,
     files.UPLOAD_URL,
     files.DOWNLOAD_URL,
-    files.DELETE,
+    history.HISTORY,
+    history.RESTORE,
     sync.START,
     sync.STATUS,
     sync_info.INFO,

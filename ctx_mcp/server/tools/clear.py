@@ -9,8 +9,9 @@ from ctx_mcp.domain.errors import InvalidArgument, TaskNotFound
 from ctx_mcp.domain.models import ContextState, Task, TaskKind
 from ctx_mcp.server.progress import Progress, Step
 from ctx_mcp.server.schemas import Arguments, Facts
-from ctx_mcp.server.tool import Answer, WaitingTool
-from ctx_mcp.server.tools.facts import ContextId, WaitS, context_id_of
+from ctx_mcp.server.tool import Answer, Question, WaitingTool
+from ctx_mcp.server.tools.facts import Confirm, ContextId, WaitS, context_id_of
+from ctx_mcp.server.tools.questions import described
 from ctx_mcp.server.tools.waiting import POLL_AFTER_S, counted, look_until_ended, step_of
 from ctx_mcp.wire.operations import ClearContext, GetContext, GetTask
 
@@ -18,11 +19,12 @@ from ctx_mcp.wire.operations import ClearContext, GetContext, GetTask
 class StartArguments(Arguments):
     context_id: ContextId
     wait_s: WaitS = 0
+    confirm: Confirm = False
 
 
 class StatusArguments(Arguments):
-    context_id: str | None = Field(default=None, description="Id or exact name; or give task_id.")
-    task_id: str | None = Field(default=None, description="From context_clear_start.")
+    context_id: str | None = Field(default=None, description="Id or name.")
+    task_id: str | None = Field(default=None, description="Or from context_clear_start.")
     wait_s: WaitS = 0
 
 
@@ -37,6 +39,14 @@ class ClearFacts(Facts):
     bytes_total: int | None = None
     poll_after_s: int | None = Field(default=None, description="Ask again after this; absent when ended.")
     error: str | None = None
+
+
+async def ask_clear(service: AsyncContextService, arguments: StartArguments, _: bool) -> Question | None:
+    context = await service.find(arguments.context_id)
+    if context.state == ContextState.CLEARING:
+        # The call joins the clear that runs; what was written since stays.
+        return None
+    return Question(f"Remove all files of {await described(service, context)}?", context.context_id)
 
 
 async def start_clear(service: AsyncContextService, arguments: StartArguments, progress: Progress) -> Answer:
@@ -124,22 +134,26 @@ def _text(facts: ClearFacts) -> str:
 
 START = WaitingTool(
     name="context_clear_start",
+    toolset="clear",
     title="Start clearing context",
     description=(
-        "Remove all files of a context, keeping the context. Returns at once; follow it with context_clear_status. "
-        "Starting again while it runs joins the same task."
+        "Remove all files of a context; follow it with context_clear_status. "
+        "Starting again while it runs joins it. To delete the context too use context_delete."
     ),
     arguments=StartArguments,
     facts=ClearFacts,
     run=start_clear,
+    confirms=ask_clear,
     read_only=False,
     destructive=True,
     idempotent=True,
+    starts_job=True,
 )
 STATUS = WaitingTool(
     name="context_clear_status",
+    toolset="clear",
     title="Get clear status",
-    description="See how the latest clear of a context stands: state, counters, when to ask again. Give one id.",
+    description="See how the latest clear of a context stands. Give one id.",
     arguments=StatusArguments,
     facts=ClearFacts,
     run=clear_status,

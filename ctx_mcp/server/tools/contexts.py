@@ -10,8 +10,9 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.schemas import Arguments, Facts
-from ctx_mcp.server.tool import Answer, Tool
+from ctx_mcp.server.tool import Answer, Question, Tool
 from ctx_mcp.server.tools.facts import (
+    Confirm,
     ContextFacts,
     ContextId,
     DoneFacts,
@@ -19,17 +20,16 @@ from ctx_mcp.server.tools.facts import (
     context_id_of,
     context_line,
 )
+from ctx_mcp.server.tools.questions import described
 from ctx_mcp.wire.operations import DeleteContext, GetContext, ListContexts, UpdateContext
 
 _DEFAULT_RESULTS = DEFAULT_LIMITS.default_list_count
-ContextName = Annotated[str, Field(description="1 to 255 characters, not shaped like an id.")]
+ContextName = Annotated[str, Field(description="Up to 255 characters.")]
 
 
 class ListArguments(Arguments):
-    max_results: int = Field(
-        default=_DEFAULT_RESULTS, ge=1, le=DEFAULT_LIMITS.max_list_count, description="Rows in one page."
-    )
-    next_token: str | None = Field(default=None, description="From the previous page.")
+    max_results: int = Field(default=_DEFAULT_RESULTS, ge=1, le=DEFAULT_LIMITS.max_list_count, description="Up to 100.")
+    next_token: str | None = Field(default=None, description="From the page before.")
 
 
 class ListFacts(Facts):
@@ -40,6 +40,11 @@ class ListFacts(Facts):
 
 class ContextArguments(Arguments):
     context_id: ContextId
+
+
+class DeleteArguments(Arguments):
+    context_id: ContextId
+    confirm: Confirm = False
 
 
 class CreateArguments(Arguments):
@@ -100,7 +105,12 @@ async def update_context(service: AsyncContextService, arguments: UpdateArgument
     return Answer(f"Renamed: {context_line(facts)}", facts)
 
 
-async def delete_context(service: AsyncContextService, arguments: ContextArguments) -> Answer:
+async def ask_delete(service: AsyncContextService, arguments: DeleteArguments, _: bool) -> Question:
+    context = await service.find(arguments.context_id)
+    return Question(f"Delete {await described(service, context)}?", context.context_id)
+
+
+async def delete_context(service: AsyncContextService, arguments: DeleteArguments) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
     await service.call(DeleteContext(context_id))
     return Answer(f"Deleted context {context_id} with all its files.", DoneFacts())
@@ -108,8 +118,9 @@ async def delete_context(service: AsyncContextService, arguments: ContextArgumen
 
 LIST = Tool(
     name="context_list",
+    toolset="contexts",
     title="List contexts",
-    description="List the contexts you can use, newest first, in pages. To look up one by name, use context_get.",
+    description="List the contexts, newest first, in pages. To look up one by name use context_get.",
     arguments=ListArguments,
     facts=ListFacts,
     run=list_contexts,
@@ -117,8 +128,9 @@ LIST = Tool(
 )
 GET = Tool(
     name="context_get",
+    toolset="contexts",
     title="Get context",
-    description="Look up one context by id or exact name: its id, state and times. For its files, use file_list.",
+    description="Look up one context: its id, state and times. For its files use file_list.",
     arguments=ContextArguments,
     facts=ContextFacts,
     run=get_context,
@@ -126,10 +138,10 @@ GET = Tool(
 )
 CREATE = Tool(
     name="context_create",
+    toolset="contexts",
     title="Create context",
     description=(
-        "Create a context (a durable, named file store), or return the one that has this name already; "
-        "the answer says which. Safe to repeat."
+        "Create a context (a durable, named file store), or return the one that has this name already; safe to repeat."
     ),
     arguments=CreateArguments,
     facts=CreatedFacts,
@@ -140,6 +152,7 @@ CREATE = Tool(
 )
 UPDATE = Tool(
     name="context_update",
+    toolset="contexts",
     title="Rename context",
     description="Rename a context; its id and files stay. Refused when another context has the name.",
     arguments=UpdateArguments,
@@ -151,11 +164,13 @@ UPDATE = Tool(
 )
 DELETE = Tool(
     name="context_delete",
+    toolset="contexts",
     title="Delete context",
-    description="Delete a context with all its files. To keep it and only remove the files, use context_clear_start.",
-    arguments=ContextArguments,
+    description="Delete a context with all its files. To only remove the files use context_clear_start.",
+    arguments=DeleteArguments,
     facts=DoneFacts,
     run=delete_context,
+    confirms=ask_delete,
     read_only=False,
     destructive=True,
     changes_list=True,

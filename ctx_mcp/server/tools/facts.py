@@ -12,12 +12,11 @@ from ctx_mcp.domain.models import ContextRecord, FileEntry
 from ctx_mcp.domain.paths import looks_like_context_id
 from ctx_mcp.server.schemas import Facts
 
-ContextId = Annotated[str, Field(description="Id or exact name of the context.")]
-FilePath = Annotated[str, Field(description="Path in the context, such as /notes/plan.md.")]
-WaitS = Annotated[int, Field(ge=0, le=20, description="Seconds to wait for the end before answering.")]
-SessionId = Annotated[
-    str | None, Field(default=None, description="From session_create; without it: folders of this machine.")
-]
+ContextId = Annotated[str, Field(description="Id or name.")]
+FilePath = Annotated[str, Field(description="Such as /notes/plan.md.")]
+WaitS = Annotated[int, Field(ge=0, le=20, description="Wait for its end, up to 20 s.")]
+Confirm = Annotated[bool, Field(description="The user agreed.")]
+SessionId = Annotated[str | None, Field(default=None, description="Else this machine's folders.")]
 
 
 class ContextFacts(Facts):

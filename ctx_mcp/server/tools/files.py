@@ -16,11 +16,11 @@ from ctx_mcp.domain.clock import to_iso
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.models import FilePage, PresignedUrl
-from ctx_mcp.server.bounds import fits, fitting_count
+from ctx_mcp.server.bounds import fits, fitting_count, shown
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
-from ctx_mcp.server.tools.facts import ContextId, DoneFacts, FileFacts, FilePath, context_id_of, file_facts
-from ctx_mcp.wire.operations import DeleteFile, GetFileDownloadUrl, GetFileUploadUrl, ListFiles
+from ctx_mcp.server.tools.facts import ContextId, FileFacts, FilePath, context_id_of, file_facts
+from ctx_mcp.wire.operations import GetFileDownloadUrl, GetFileUploadUrl, ListFiles
 
 _DEFAULT_PAGE_SIZE = DEFAULT_LIMITS.default_page_size
 _MAX_PAGE_SIZE = 200
@@ -28,10 +28,10 @@ _MAX_PAGE_SIZE = 200
 
 class ListArguments(Arguments):
     context_id: ContextId
-    parent_folder_path: str = Field(default="/", description="Folder whose direct children are listed.")
-    page_number: int = Field(default=1, ge=1, description="Which page, from 1.")
-    page_size: int = Field(default=_DEFAULT_PAGE_SIZE, ge=1, le=_MAX_PAGE_SIZE, description="Rows in one page.")
-    next_token: str | None = Field(default=None, description="From the previous page; replaces page_number.")
+    parent_folder_path: str = Field(default="/", description="Folder.")
+    page_number: int = Field(default=1, ge=1)
+    page_size: int = Field(default=_DEFAULT_PAGE_SIZE, ge=1, le=_MAX_PAGE_SIZE, description="Up to 200.")
+    next_token: str | None = Field(default=None, description="From the page before; replaces page_number.")
 
 
 class ListFacts(Facts):
@@ -108,12 +108,6 @@ async def download_url(service: AsyncContextService, arguments: FileArguments) -
     return Answer(f"Fetch the file's bytes by {_how(facts)}:\n{facts.curl}", facts)
 
 
-async def delete_file(service: AsyncContextService, arguments: FileArguments) -> Answer:
-    context_id = await context_id_of(service, arguments.context_id)
-    await service.call(DeleteFile(context_id, arguments.file_path))
-    return Answer(f"Deleted {arguments.file_path}.", DoneFacts())
-
-
 def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) -> str:
     folder = arguments.parent_folder_path
     if not rows:
@@ -130,7 +124,7 @@ def _list_text(arguments: ListArguments, rows: list[FileFacts], page: FilePage) 
 
 
 def _row_text(row: FileFacts) -> str:
-    return f"{row.name}/" if row.kind == "FOLDER" else f"{row.name}  {row.size_bytes} bytes"
+    return f"{shown(row.name)}/" if row.kind == "FOLDER" else f"{shown(row.name)}  {row.size_bytes} bytes"
 
 
 def _url_facts(url: PresignedUrl, command: str) -> UrlFacts:
@@ -170,8 +164,11 @@ def _is_loopback(url: str) -> bool:
 
 LIST = Tool(
     name="file_list",
+    toolset="files",
     title="List files",
-    description="List the direct children of a folder in name order, in pages; folders end with '/'. Not recursive.",
+    description=(
+        "List a folder's direct children in name order, in pages; folders end with '/'. To find files use file_search."
+    ),
     arguments=ListArguments,
     facts=ListFacts,
     run=list_files,
@@ -179,10 +176,11 @@ LIST = Tool(
 )
 UPLOAD_URL = Tool(
     name="file_upload_url",
+    toolset="files",
     title="Get upload URL",
     description=(
-        "Get a URL that takes one file's bytes by PUT, valid for an hour, with a curl line. "
-        "For large or binary files; short text goes by file_write."
+        "Get a URL that takes one file's bytes by PUT for an hour, with a curl line: for large or binary files. "
+        "Text goes by file_write."
     ),
     arguments=FileArguments,
     facts=UrlFacts,
@@ -192,23 +190,14 @@ UPLOAD_URL = Tool(
 )
 DOWNLOAD_URL = Tool(
     name="file_download_url",
+    toolset="files",
     title="Get download URL",
     description=(
-        "Get a URL that gives one file's bytes by GET, valid for an hour, with a curl line. "
-        "For large or binary files; text is read by file_read."
+        "Fetch a large or binary file: answers a link for one GET within an hour, with a curl line. "
+        "To see text use file_read."
     ),
     arguments=FileArguments,
     facts=UrlFacts,
     run=download_url,
     read_only=True,
-)
-DELETE = Tool(
-    name="file_delete",
-    title="Delete file",
-    description="Delete one file. To remove all files of a context, use context_clear_start.",
-    arguments=FileArguments,
-    facts=DoneFacts,
-    run=delete_file,
-    read_only=False,
-    destructive=True,
 )

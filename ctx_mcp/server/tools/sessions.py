@@ -16,7 +16,7 @@ from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.progress import Progress, Step
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool, WaitingTool
-from ctx_mcp.server.tools.facts import ContextId, WaitS, context_id_of
+from ctx_mcp.server.tools.facts import WaitS, context_id_of
 from ctx_mcp.server.tools.folders import folder_of
 from ctx_mcp.server.tools.sync_info import StatusRowFacts, status_facts, status_line
 from ctx_mcp.server.tools.waiting import POLL_AFTER_S, look_until_ended
@@ -26,12 +26,13 @@ _FINAL = (SyncStatusWord.SUCCESS, SyncStatusWord.FAILED)
 
 
 class BindingArguments(Arguments):
-    context_id: ContextId
-    path: str = Field(description="Folder of the session.")
-    context_path: str = Field(default=ROOT, description="Folder in the context.")
+    context_id: str
+    path: str
+    context_path: str = ROOT
     download_on_create: bool = True
     upload_on_release: bool = True
-    delete: bool = Field(default=True, description="Whether deletions travel.")
+    delete: bool = True
+    """Whether deletions travel."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,7 +43,7 @@ class BindingArguments(Arguments):
 
 class CreateArguments(Arguments):
     bindings: list[BindingArguments] = Field(
-        default_factory=list[BindingArguments], description="Contexts to bind, each at a folder of the session."
+        default_factory=list[BindingArguments], description="Each binds a context at path; delete: deletions travel."
     )
     wait_s: WaitS = 0
 
@@ -126,10 +127,11 @@ def _fitting_answer(session_id: str, statuses: Sequence[SyncStatus], head: list[
 
 CREATE = WaitingTool(
     name="session_create",
+    toolset="sessions",
     title="Create session",
     description=(
-        "Make a workspace with contexts bound to its folders; their files are downloaded in the background. "
-        "To sync one folder once, context_sync_start alone is enough."
+        "Make a workspace with contexts bound to its folders; files are downloaded in the background. "
+        "To sync one folder, context_sync_start is enough."
     ),
     arguments=CreateArguments,
     facts=SessionFacts,
@@ -139,10 +141,11 @@ CREATE = WaitingTool(
 )
 RELEASE = Tool(
     name="session_release",
+    toolset="sessions",
     title="Release session",
     description=(
-        "End a session from session_create: bound folders are uploaded in the background as agreed, "
-        "and the session is gone. To upload and keep it, use context_sync_start."
+        "End a session; its folders are uploaded in the background as agreed. "
+        "To upload and keep it use context_sync_start."
     ),
     arguments=ReleaseArguments,
     facts=SessionFacts,

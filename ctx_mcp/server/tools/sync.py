@@ -33,17 +33,15 @@ from ctx_mcp.wire.operations import GetTask, StartSync
 
 
 class StartArguments(Arguments):
-    context_id: str | None = Field(default=None, description="Id or exact name; left out with path: every binding.")
-    path: str | None = Field(default=None, description="The folder.")
-    mode: Literal["upload", "download", "both"] = Field(
-        default="upload", description="Which way changes travel, seen from the folder."
-    )
-    context_path: str = Field(default=ROOT, description="Folder in the context; not with session_id.")
+    context_id: str | None = Field(default=None, description="Id or name.")
+    path: str | None = Field(default=None, description="Folder.")
+    mode: Literal["upload", "download", "both"] = Field(default="upload", description="Seen from path.")
+    context_path: str = Field(default=ROOT, description="Folder in the context.")
     conflict: Literal["keep_both", "newer", "local", "remote", "fail"] = Field(
-        default="keep_both", description="Who keeps the name where both sides changed a file."
+        default="keep_both", description="Who keeps the name."
     )
-    delete: bool = Field(default=True, description="Whether deletions travel.")
-    dry_run: bool = Field(default=False, description="Only list what would be done.")
+    delete: bool = Field(default=True, description="Deletions travel.")
+    dry_run: bool = False
     session_id: SessionId = None
     wait_s: WaitS = 0
 
@@ -51,9 +49,9 @@ class StartArguments(Arguments):
 class StatusArguments(Arguments):
     task_id: str = Field(description="From context_sync_start.")
     kind: Literal["failure", "conflict", "skipped", "planned"] | None = Field(
-        default=None, description="Only notes of this kind."
+        default=None, description="Only these notes."
     )
-    next_token: str | None = Field(default=None, description="From the previous page; goes with its kind.")
+    next_token: str | None = Field(default=None, description="From the page before.")
     wait_s: WaitS = 0
 
 
@@ -165,10 +163,11 @@ def _rows_answer(rows: Sequence[SyncRowFacts], total_count: int) -> Answer:
 
 START = WaitingTool(
     name="context_sync_start",
+    toolset="sync",
     title="Start sync",
     description=(
-        "Sync a folder with a context in the background; answers at once, follow it with context_sync_status. "
-        "Nothing is lost in conflicts. For single files use file_write or file_upload_url."
+        "Sync a folder with a context in the background; follow it with context_sync_status. "
+        "For single files use file_write."
     ),
     arguments=StartArguments,
     facts=SyncFacts,
@@ -176,13 +175,15 @@ START = WaitingTool(
     read_only=False,
     destructive=True,
     idempotent=True,
+    starts_job=True,
 )
 STATUS = WaitingTool(
     name="context_sync_status",
+    toolset="sync",
     title="Get sync status",
     description=(
-        "See how one sync stands: state, counters, rate, conflicts and failures. "
-        "For the latest sync of every folder, use context_info."
+        "See how one sync stands, with its conflicts and failures. "
+        "For the latest sync of every folder use context_info."
     ),
     arguments=StatusArguments,
     facts=SyncFacts,

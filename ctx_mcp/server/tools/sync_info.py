@@ -19,9 +19,9 @@ from ctx_mcp.wire.operations import GetSyncInfo
 
 
 class InfoArguments(Arguments):
-    context_id: str | None = Field(default=None, description="Only this context, by id or exact name.")
-    path: str | None = Field(default=None, description="Only this folder.")
-    task_type: Literal["upload", "download"] | None = Field(default=None, description="Only this direction.")
+    context_id: str | None = Field(default=None, description="Id or name.")
+    path: str | None = Field(default=None, description="Only this.")
+    task_type: Literal["upload", "download"] | None = Field(default=None, description="Only these.")
     session_id: SessionId = None
 
 
@@ -87,10 +87,10 @@ def _answer(rows: Sequence[StatusRowFacts], total_count: int) -> Answer:
 
 INFO = Tool(
     name="context_info",
+    toolset="sync",
     title="Get sync info",
     description=(
-        "See the latest sync of every folder bound to a context, by direction. "
-        "For progress and notes of one sync, use context_sync_status."
+        "See the latest sync of every folder, by direction. For progress and notes of one use context_sync_status."
     ),
     arguments=InfoArguments,
     facts=InfoFacts,

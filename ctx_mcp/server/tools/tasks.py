@@ -14,7 +14,7 @@ from ctx_mcp.wire.operations import CancelTask
 
 
 class CancelArguments(Arguments):
-    task_id: str = Field(description="From the call that started it.")
+    task_id: str = Field(description="From its start.")
 
 
 class CancelFacts(Facts):
@@ -40,11 +40,9 @@ def _text(task: Task) -> str:
 
 CANCEL = Tool(
     name="task_cancel",
+    toolset="tasks",
     title="Cancel task",
-    description=(
-        "End a running sync; what is synced already stays. "
-        "A clear cannot be taken back by it: its files are gone when it begins."
-    ),
+    description=("End a running sync; what is synced stays. A clear cannot be taken back: for that use file_restore."),
     arguments=CancelArguments,
     facts=CancelFacts,
     run=cancel_task,
