@@ -24,7 +24,7 @@ from ctx_mcp.client.waiting import Background
 from ctx_mcp.domain.errors import ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.embedded import EmbeddedTransport
-from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, EMBEDDED, Settings, load_settings
+from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, AGENTBAY, EMBEDDED, Settings, load_settings
 
 if TYPE_CHECKING:
     from ctx_mcp.client.http_transport import HttpTransport
@@ -47,10 +47,16 @@ def open_transport(settings: Settings) -> EmbeddedTransport | HttpTransport:
     # Imported here: the embedded default does without HTTP, and its library costs a tenth of a second.
     from ctx_mcp.client.http_transport import HttpTransport
     from ctx_mcp.wire.agb import AgbDialect
+    from ctx_mcp.wire.agentbay import AgentBayDialect
+    from ctx_mcp.wire.agentbay_regions import DEFAULT_REGION, actual_region, host_of
     from ctx_mcp.wire.native import NativeDialect
 
     if settings.backend == AGB:
         return HttpTransport(settings.endpoint or AGB_DEFAULT_ENDPOINT, settings.api_key, AgbDialect())
+    if settings.backend == AGENTBAY:
+        region = settings.region or DEFAULT_REGION
+        dialect = AgentBayDialect(actual_region(region))
+        return HttpTransport(settings.endpoint or host_of(region), settings.api_key, dialect)
     return HttpTransport(settings.backend, settings.api_key, NativeDialect())
 
 
@@ -188,7 +194,7 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
     """An async client; what is left out comes from the settings (`CTX_MCP_*`).
 
     Args:
-        backend: `embedded` (the default), `agb`, or the URL of a self-hosted context service.
+        backend: `embedded` (the default), `agb`, `agentbay`, or the URL of a self-hosted context service.
         endpoint: where the cloud's API is, when not at its usual place.
         api_key: for every backend but the embedded one.
         data_dir: where the embedded backend keeps its data.

@@ -172,6 +172,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
     from ctx_mcp.service.local import LocalService
     from ctx_mcp.service.session_folders import PrivateFolders
     from ctx_mcp.wire.agb import AgbDialect
+    from ctx_mcp.wire.agentbay import AgentBayDialect
     from ctx_mcp.wire.native import NativeDialect
 
     limits = Limits(max_file_bytes=settings.max_file_bytes)
@@ -184,7 +185,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
     try:
         folders = PrivateFolders(settings.data_dir / "sessions")
         service = LocalService(store, base_url=base_url, folders=folders, limits=limits)
-        app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), NativeDialect()])
+        app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), AgentBayDialect(), NativeDialect()])
         async with _background() as group:
             listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S)
             await listener.start(group)

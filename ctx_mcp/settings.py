@@ -16,13 +16,17 @@ from ctx_mcp.domain.limits import DEFAULT_LIMITS
 EMBEDDED = "embedded"
 AGB = "agb"
 AGB_DEFAULT_ENDPOINT = "sdk-api.agb.cloud"
+AGENTBAY = "agentbay"
+CLOUDS = (AGB, AGENTBAY)
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 CONFIRM_MODES = ("always", "auto", "never")
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 _UNEXPANDED = re.compile(r"\$\{[^}]*\}\Z")
 VARIABLES = (
     "CTX_MCP_BACKEND",
     "CTX_MCP_ENDPOINT",
+    "CTX_MCP_REGION",
     "CTX_MCP_API_KEY",
     "CTX_MCP_DATA_DIR",
     "CTX_MCP_ALLOWED_DIRS",
@@ -37,7 +41,8 @@ VARIABLES = (
 )
 """Every variable of this project's own; docs/settings.md explains each (a test compares the two).
 
-`AGB_API_KEY` and `AGB_ENDPOINT` are read too: with the backend `agb`, where the variable of our own is not set.
+Those of the clouds' SDKs are read too, where the variable of our own is not set: `AGB_API_KEY` and `AGB_ENDPOINT` with
+the backend `agb`; `AGENTBAY_API_KEY`, `AGENTBAY_REGION_ID` and `AGENTBAY_ENDPOINT` with `agentbay`.
 """
 
 
@@ -46,9 +51,11 @@ class Settings:
     """How this process finds its contexts. Keys never appear in the value's text."""
 
     backend: str = EMBEDDED
-    """`embedded`, `agb`, or the URL of a self-hosted context service."""
+    """`embedded`, `agb`, `agentbay`, or the URL of a self-hosted context service."""
     endpoint: str | None = None
     """Where the cloud's API is, when not at its usual place."""
+    region: str | None = None
+    """Where the AgentBay cloud keeps what is made, when not in its default region."""
     api_key: str | None = field(default=None, repr=False)
     data_dir: Path = Path()
     allowed_dirs: tuple[Path, ...] | None = None
@@ -108,20 +115,25 @@ def load_settings(
 
     chosen = value("CTX_MCP_BACKEND", backend) or EMBEDDED
     is_url = chosen.startswith(("http://", "https://"))
-    if chosen not in (EMBEDDED, AGB) and not is_url:
+    if chosen not in (EMBEDDED, *CLOUDS) and not is_url:
         raise InvalidArgument(
-            f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb' and the URL of a context service"
+            f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb', 'agentbay' and the URL of a context service"
         )
     _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir, allowed_dirs=allowed_dirs)
-    key = value("CTX_MCP_API_KEY", api_key) or (value("AGB_API_KEY") if chosen == AGB else None)
+    theirs = {AGB: "AGB_", AGENTBAY: "AGENTBAY_"}.get(chosen)
+    key = value("CTX_MCP_API_KEY", api_key) or (value(f"{theirs}API_KEY") if theirs else None)
     if key is not None and not _is_key(key):
         raise InvalidArgument("the API key holds a blank or a character that no key has; copy it again")
+    region = (value("CTX_MCP_REGION") or value("AGENTBAY_REGION_ID")) if chosen == AGENTBAY else None
+    if region is not None and not _REGION.match(region):
+        raise InvalidArgument(f"the region is {region!r}; CTX_MCP_REGION (or AGENTBAY_REGION_ID) is like 'cn-hangzhou'")
     level = (value("CTX_MCP_LOG_LEVEL", log_level) or "warning").lower()
     if level not in _LOG_LEVELS:
         raise InvalidArgument(f"CTX_MCP_LOG_LEVEL is {level!r}; allowed are {', '.join(_LOG_LEVELS)}")
     return Settings(
         backend=chosen,
-        endpoint=value("CTX_MCP_ENDPOINT", endpoint) or (value("AGB_ENDPOINT") if chosen == AGB else None),
+        endpoint=value("CTX_MCP_ENDPOINT", endpoint) or (value(f"{theirs}ENDPOINT") if theirs and not region else None),
+        region=region,
         api_key=key,
         data_dir=_folder(value("CTX_MCP_DATA_DIR", None if data_dir is None else os.fspath(data_dir)), variables),
         allowed_dirs=_allowed_dirs(allowed_dirs, value("CTX_MCP_ALLOWED_DIRS"), variables),
@@ -195,14 +207,14 @@ def _refuse_unused(
     if backend == EMBEDDED and (endpoint or api_key):
         raise InvalidArgument(
             "endpoint and api_key belong to a remote backend, and the embedded one is in use; "
-            "give backend='agb' or the URL of a context service too"
+            "give backend='agb', backend='agentbay' or the URL of a context service too"
         )
     if backend != EMBEDDED and data_dir is not None:
         raise InvalidArgument(f"data_dir belongs to the embedded backend, and {backend!r} is in use; leave it out")
     if backend != EMBEDDED and allowed_dirs is not None:
         raise InvalidArgument(f"allowed_dirs belongs to the embedded backend, and {backend!r} is in use; leave it out")
-    if backend not in (EMBEDDED, AGB) and endpoint:
-        raise InvalidArgument("the backend is a URL already; leave endpoint out, or give backend='agb' with it")
+    if backend not in (EMBEDDED, *CLOUDS) and endpoint:
+        raise InvalidArgument("the backend is a URL already; leave endpoint out, or give the name of a cloud with it")
 
 
 def _value(variables: Mapping[str, str], name: str, given: str | None = None) -> str | None:

@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
     # A flag may stand before or behind the command; behind it, its absence must not undo the one before.
     default = None if top else argparse.SUPPRESS
-    parser.add_argument("--backend", default=default, help="embedded (default), agb, or a context service's URL")
+    parser.add_argument("--backend", default=default, help="embedded (default), agb, agentbay, or a service's URL")
     parser.add_argument("--endpoint", default=default, help="where the cloud's API is, if not at its usual place")
     parser.add_argument("--data-dir", default=default, help="where the embedded backend keeps its data")
     parser.add_argument("--log-level", default=default, help="debug, info, warning (default) or error")

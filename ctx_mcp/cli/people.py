@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -94,8 +95,8 @@ async def _cat(service: AsyncContextService, options: argparse.Namespace) -> Non
     if options.version is not None:
         await _cat_version(service, context_id, options.path, options.version)
         return
-    url = await service.call(GetFileDownloadUrl(context_id, options.path))
-    async with aclosing(byte_transfer.fetch(url)) as chunks:
+    ask = partial(service.call, GetFileDownloadUrl(context_id, options.path))
+    async with aclosing(byte_transfer.fetch(await ask(), renew=ask)) as chunks:
         async for chunk in chunks:
             write_bytes(chunk)
 
@@ -118,9 +119,12 @@ async def _put(service: AsyncContextService, options: argparse.Namespace) -> Non
     path = options.path or Path(local).name
     if local != "-" and not await anyio.Path(local).is_file():
         raise InvalidArgument(f"{local} is no file here")
-    url = await service.call(GetFileUploadUrl(context_id, path))
-    size_bytes = None if local == "-" else (await anyio.Path(local).stat()).st_size
-    await byte_transfer.send(url, local_files.read(local), size_bytes=size_bytes)
+    ask = partial(service.call, GetFileUploadUrl(context_id, path))
+    if local == "-":
+        await byte_transfer.send(await ask(), local_files.read(local), renew=ask)
+        return
+    size_bytes = (await anyio.Path(local).stat()).st_size
+    await byte_transfer.send(await ask(), partial(local_files.read, local), size_bytes=size_bytes, renew=ask)
 
 
 async def _get(service: AsyncContextService, options: argparse.Namespace) -> None:

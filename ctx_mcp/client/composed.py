@@ -6,6 +6,7 @@ somebody else in between is found and refused; where it does not, the later uplo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ctx_mcp.client import byte_transfer
@@ -48,9 +49,10 @@ async def read_file(client: FileCalls, context_id: str, file_path: str, offset: 
     if offset < 0 or (length or 0) < 0:
         raise InvalidArgument("offset and length must not be negative")
     path = normalize_path(file_path)
-    url = await client.call(GetFileDownloadUrl(context_id, path))
+    ask = partial(client.call, GetFileDownloadUrl(context_id, path))
     most = DEFAULT_LIMITS.max_read_bytes
-    return await byte_transfer.download(url, path, offset, most if length is None else min(length, most))
+    length = most if length is None else min(length, most)
+    return await byte_transfer.download(await ask(), path, offset, length, renew=ask)
 
 
 async def write_file(client: FileCalls, operation: WriteFile) -> FileEntry:
@@ -68,8 +70,8 @@ async def write_file(client: FileCalls, operation: WriteFile) -> FileEntry:
             if operation.is_text:
                 content = spell_like(found.content, content, size_bytes=len(found.content))
             content, if_match = found.content + content, found.entry.etag
-    url = await client.call(GetFileUploadUrl(operation.context_id, path))
-    return await byte_transfer.upload(url, path, content, if_match)
+    ask = partial(client.call, GetFileUploadUrl(operation.context_id, path))
+    return await byte_transfer.upload(await ask(), path, content, if_match, renew=ask)
 
 
 async def edit_file(client: FileCalls, operation: EditFile) -> EditedFile:
@@ -83,8 +85,8 @@ async def edit_file(client: FileCalls, operation: EditFile) -> EditedFile:
     is_changed = edited.content != found.content
     entry = found.entry
     if is_changed and not operation.dry_run:
-        url = await client.call(GetFileUploadUrl(operation.context_id, path))
-        entry = await byte_transfer.upload(url, path, edited.content, entry.etag)
+        ask = partial(client.call, GetFileUploadUrl(operation.context_id, path))
+        entry = await byte_transfer.upload(await ask(), path, edited.content, entry.etag, renew=ask)
     return EditedFile(entry, edited.diff, edited.replaced_count, is_changed, edited.encoding)
 
 
@@ -104,7 +106,7 @@ async def move_file(client: FileCalls, operation: MoveFiles) -> ChangedFiles:
     if await _stands(client, to_context_id, to_path):
         raise FileExists(f"{to_path!r} exists already; nothing was moved. Choose another path, or delete it first")
     target = await client.call(GetFileUploadUrl(to_context_id, to_path))
-    await byte_transfer.send(target, byte_transfer.fetch(source))
+    await byte_transfer.send(target, partial(byte_transfer.fetch, source))
     if not operation.copy:
         await client.call(DeleteFile(operation.context_id, path))
     return ChangedFiles(1, 0 if operation.copy else 1, 0, (to_path,))

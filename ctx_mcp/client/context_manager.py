@@ -26,7 +26,7 @@ from ctx_mcp.client.waiting import Background, look_until_seen
 from ctx_mcp.domain.clock import to_iso, to_micros
 from ctx_mcp.domain.errors import AGBError, InvalidArgument
 from ctx_mcp.domain.models import Task, TaskState
-from ctx_mcp.domain.policies import ContextSync, SyncPolicy, policy_to_json
+from ctx_mcp.domain.policies import ContextSync, policy_to_json
 from ctx_mcp.domain.sessions import BindingRequest, StartedSyncs, SyncMode, SyncStatus, SyncStatusWord
 from ctx_mcp.wire.operations import BindContexts, GetSyncInfo, GetTask, ListBindings, Operation, R, Reply, StartSync
 
@@ -214,9 +214,7 @@ class _Wait:
 
 
 def binding_requests(contexts: Iterable[object]) -> tuple[BindingRequest, ...]:
-    """Return what to ask of the service; a context without a policy is bound with the default one.
-
-    The AGB SDK drops such a context without a word.
+    """Return what to ask of the service, where a context without a policy is bound with the default one.
 
     Raises:
         InvalidArgument: something else than a `ContextSync`, one without id or path, or an impossible policy.
@@ -286,7 +284,8 @@ def _binding_request(context: object) -> BindingRequest:
     context_id, path = (_strip(value) for value in (context.context_id, context.path))
     if not context_id or not path:
         raise InvalidArgument("a ContextSync needs a context_id and a path that are not empty or blank")
-    return BindingRequest(context_id, path, policy=policy_to_json(context.policy or SyncPolicy()))
+    policy = None if context.policy is None else policy_to_json(context.policy)
+    return BindingRequest(context_id, path, policy=policy)
 
 
 def _strip(value: object) -> str:

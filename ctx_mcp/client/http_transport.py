@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import platform
+import random
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
-from urllib.parse import quote
+from typing import Self, cast
+from urllib.parse import quote, urlencode
 
+import anyio
 import httpx
 
-from ctx_mcp.client.byte_transfer import open_http
+from ctx_mcp.client.circuit import Circuit
+from ctx_mcp.client.connections import DEFAULT_HEADERS, Connections
+from ctx_mcp.client.retries import (
+    Failure,
+    RetryBudget,
+    RetryPolicy,
+    Tries,
+    failure_of_answer,
+    failure_of_error,
+    retry_after_s,
+)
 from ctx_mcp.client.transport import current_actor
-from ctx_mcp.domain.errors import BackendUnavailable, ClientNotOpen, InvalidArgument
+from ctx_mcp.domain.errors import (
+    AGBError,
+    BackendProtocolError,
+    BackendUnavailable,
+    ClientNotOpen,
+    InvalidArgument,
+    RemoteError,
+)
 from ctx_mcp.domain.models import FoundContext
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.dialect import Dialect
+from ctx_mcp.wire.http_messages import HttpRequest
 from ctx_mcp.wire.native import ACTOR_HEADER
 from ctx_mcp.wire.operations import Capabilities, DeleteContext, GetContext, Operation, R, Reply, UpdateContext
+from ctx_mcp.wire.repeating import repeating_of, settle_error, settle_result
 
 DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_POLICY = RetryPolicy()
+_logger = logging.getLogger(__name__)
 
 
 def endpoint_url(endpoint: str) -> str:
@@ -32,15 +58,43 @@ def endpoint_url(endpoint: str) -> str:
     return text if text.startswith(("http://", "https://")) else f"https://{text}"
 
 
-class HttpTransport:
-    """One pooled HTTP client to one endpoint. Use it as an async context manager, in one event loop."""
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A try that brought no usable answer. `status` is None where there was no answer at all."""
 
-    def __init__(self, endpoint: str, api_key: str, dialect: Dialect, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    failure: Failure
+    error: Exception
+    status: int | None = None
+    retry_after_s: float | None = None
+
+
+class HttpTransport:
+    """Kept-alive connections to one endpoint. Use it as an async context manager, in one event loop.
+
+    What is tried again, and when, is in docs/service.md.
+
+    Args:
+        timeout_s: how long the other side may be silent; connecting takes ten seconds at most.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        api_key: str,
+        dialect: Dialect,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        policy: RetryPolicy = DEFAULT_POLICY,
+        circuit: Circuit | None = None,
+    ) -> None:
         self._dialect = dialect
         self._api_key = api_key
         self._watches: dict[object, tuple[str | None, Callable[[], None]]] = {}
-        self._timeout = httpx.Timeout(timeout_s, connect=10.0)
-        self._http: httpx.AsyncClient | None = None
+        self._timeout_s = timeout_s
+        self._policy = policy
+        self._circuit = circuit or Circuit()
+        self._budget = RetryBudget()
+        self._connections: Connections | None = None
         self.endpoint = endpoint_url(endpoint)
 
     @property
@@ -48,48 +102,130 @@ class HttpTransport:
         return self._dialect.capabilities
 
     async def __aenter__(self) -> Self:
-        self._http = await open_http(self.endpoint, self._timeout).__aenter__()
+        self._connections = Connections(self.endpoint, self._timeout_s)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        http, self._http = self._http, None
-        if http is not None:
-            await http.__aexit__(kind, error, trace)
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            await connections.aclose()
 
     async def send(self, operation: Operation[R]) -> Reply[R]:
-        """Send one operation and read its reply.
+        """Send one operation and read its reply; where that is safe, again when it fails.
+
+        Cancelling closes the connection in use; whether the operation was done is not known then.
 
         Raises:
-            BackendUnavailable: the endpoint was not reached or did not answer in time.
+            BackendUnavailable: the endpoint was not reached, or gave no usable answer in time. The text says where
+                the operation may have been done.
             AGBError: what the service answered.
         """
-        if self._http is None:
+        if self._connections is None:
             raise ClientNotOpen("the client is not open; use it as `async with AsyncClient(…) as client:`")
+        async with self._connections.turns:
+            return await self._send(self._connections, operation)
+
+    async def _send(self, connections: Connections, operation: Operation[R]) -> Reply[R]:
+        request = self._spell(operation)
+        is_repeatable = repeating_of(operation).is_safe
+        tries = Tries(self._policy, self._budget, random.random, is_repeatable=is_repeatable, now=anyio.current_time())
+        while True:
+            outcome = await self._try_once(connections, operation, request, tries)
+            if isinstance(outcome, Reply):
+                self._budget.give_back()
+                self._tell(operation, outcome.result)
+                return outcome
+            pause_s = tries.next_pause(outcome.failure, outcome.retry_after_s, anyio.current_time())
+            if pause_s is None:
+                raise self._final(operation, outcome, tries) from outcome.error
+            _logger.debug("%s is tried again in %.2f s: %s", type(operation).__name__, pause_s, outcome.error)
+            await anyio.sleep(pause_s)
+
+    def _spell(self, operation: Operation[object]) -> HttpRequest:
         request = self._dialect.spell_request(operation, self._api_key)
-        headers = dict(request.headers)
+        headers = {**DEFAULT_HEADERS, **request.headers}
         if (actor := current_actor()) and self._dialect.capabilities.history:
             headers[ACTOR_HEADER] = quote(f"{actor} on {platform.node()}", safe=" ()/:;@,+")
+        return replace(request, headers=headers)
+
+    async def _try_once(
+        self, connections: Connections, operation: Operation[R], request: HttpRequest, tries: Tries
+    ) -> Reply[R] | _Failed:
+        refusal = self._circuit.refusal(anyio.current_time())
+        if refusal is not None:
+            return _Failed(Failure.FINAL, BackendUnavailable(refusal))
+        answer = None
         try:
-            answer = await self._http.request(
-                request.method,
-                self.endpoint + request.path,
-                params=dict(request.query) or None,
-                headers=headers,
-                content=request.body or None,
-            )
+            with anyio.move_on_after(tries.deadline - anyio.current_time()):
+                answer = await self._exchange(connections, request)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            failure = failure_of_error(error)
+            if failure is Failure.FINAL:
+                self._circuit.dropped()
+            else:
+                self._circuit.silent(anyio.current_time())
+            return _Failed(failure, error)
+        except BaseException:
+            self._circuit.dropped()
+            raise
+        if answer is None:
+            self._circuit.silent(anyio.current_time())
+            return _Failed(Failure.UNANSWERED, TimeoutError(f"no whole answer within {self._policy.total_s:g} s"))
+        self._circuit.answered()
+        return self._read(operation, answer, may_be_done=tries.may_be_done)
+
+    async def _exchange(self, connections: Connections, request: HttpRequest) -> httpx.Response:
+        try:
+            # Spelled here: httpx would parse the address once more to add the query.
+            query = f"?{urlencode(request.query)}" if request.query else ""
+            url = self.endpoint + request.path + query
+            message = httpx.Request(request.method, url, headers=dict(request.headers), content=request.body or None)
         except UnicodeEncodeError as error:
             raise InvalidArgument("a text of the call holds half a surrogate pair, which is no character") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            reason = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise BackendUnavailable(
-                f"no answer from {self.endpoint} to {type(operation).__name__} ({reason}); "
-                "check that the service runs there and that the endpoint is right"
-            ) from error
-        reply = self._dialect.read_reply(operation, answer.status_code, answer.headers, answer.content)
-        self._tell(operation, reply.result)
-        return reply
+        async with connections.answer(message) as answer:
+            await answer.aread()
+            return answer
+
+    def _read(self, operation: Operation[R], answer: httpx.Response, *, may_be_done: bool) -> Reply[R] | _Failed:
+        """Read an answer; a refusal that another try could change is told as a failure, any other is raised.
+
+        Raises:
+            AGBError: what the service answered.
+        """
+        status = answer.status_code
+        try:
+            reply = self._dialect.read_reply(operation, status, answer.headers, answer.content)
+        except AGBError as error:
+            failure = failure_of_answer(status, error)
+            if failure is not Failure.FINAL or isinstance(error, BackendProtocolError):
+                return _Failed(failure, error, status, retry_after_s(answer.headers, datetime.now(UTC)))
+            settled = settle_error(operation, error) if may_be_done else error
+            if settled is error:
+                raise
+            if settled is not None:
+                raise settled from error
+            return Reply(error.request_id, cast("R", None))
+        return replace(reply, result=settle_result(operation, reply.result)) if may_be_done else reply
+
+    def _final(self, operation: Operation[object], failed: _Failed, tries: Tries) -> AGBError:
+        """Say what there is to say of a call that is given up."""
+        where = f"{type(operation).__name__} at {self.endpoint}"
+        often = f", {tries.count} tries" if tries.count > 1 else ""
+        doubt = _doubt(operation, failed.failure, tries)
+        error = failed.error
+        if failed.status is not None and isinstance(error, AGBError):
+            request = f", request {error.request_id}" if error.request_id else ""
+            text = f"{error.message.rstrip('.')}. ({where}, HTTP {failed.status}{often}{request}"
+            if failed.retry_after_s is not None:
+                text += f"; it asks to come again in {failed.retry_after_s:g} s"
+            return _with_text(error, failed.status, f"{text}{doubt})")
+        reason = f"{type(error).__name__}: {error}".rstrip(": ") if not isinstance(error, AGBError) else error.message
+        return BackendUnavailable(
+            f"no answer to {where} ({reason}{often}); "
+            f"check that the service runs there and that the endpoint is right{doubt}"
+        )
 
     async def secret(self, name: str) -> bytes:
         """Return 32 bytes under this name: the same for every process with this API key, and none without it."""
@@ -115,6 +251,21 @@ class HttpTransport:
         for context_id, listener in list(self._watches.values()):
             if is_listed if context_id is None else context_id in changed_ids:
                 listener()
+
+
+def _doubt(operation: Operation[object], failure: Failure, tries: Tries) -> str:
+    """Say that a change may have been made, where that is so."""
+    if repeating_of(operation).changes_nothing or not (failure.may_be_done or tries.may_be_done):
+        return ""
+    return "; whether it was done is not known: look before you call again"
+
+
+def _with_text(error: AGBError, status: int, text: str) -> AGBError:
+    """Return the same error with another text; to be sent away for now is no breach of the protocol."""
+    if isinstance(error, RemoteError):
+        return RemoteError(text, request_id=error.request_id, remote_code=error.error_code)
+    kind = BackendUnavailable if status == 429 else type(error)
+    return kind(text, request_id=error.request_id)
 
 
 def _changes_list(operation: Operation[object], result: object) -> bool:

@@ -31,6 +31,7 @@ class ContextRules:
         clock: Callable[[], datetime],
     ) -> None:
         self._rows = store.contexts
+        self._sessions = store.sessions
         self._uses = uses
         self._hops = hops
         self._hub = hub
@@ -42,19 +43,24 @@ class ContextRules:
 
         Raises:
             InvalidArgument: `max_results` is below 1.
+            SessionNotFound: the contexts of a session are asked for, and there is none such in this account.
             InvalidToken: the token is none of ours.
         """
         if operation.max_results < 1:
             raise InvalidArgument(f"max_results must be 1 to {self._limits.max_list_count}")
-        if operation.session_id is not None:
-            raise InvalidArgument("session_id: this service holds no sessions; list without it")
+        session_id = operation.session_id
+        if session_id is not None:
+            # So that a session that is not there is an error, and no empty list.
+            await self._hops.read(self._sessions.get, caller.account, session_id)
         limit = min(operation.max_results, self._limits.max_list_count)
         after = None
         if operation.next_token is not None:
             created_at, context_id = decode_cursor(operation.next_token, _CURSOR, int, str)
             after = ContextKey(int(created_at), str(context_id))
-        rows = await self._hops.read(self._rows.page, caller.account, limit=limit + 1, after=after)
-        total = await self._hops.read(self._rows.count, caller.account)
+        rows = await self._hops.read(
+            self._rows.page, caller.account, limit=limit + 1, after=after, session_id=session_id
+        )
+        total = await self._hops.read(self._rows.count, caller.account, session_id=session_id)
         token = None
         if len(rows) > limit:
             last = key_of(rows[limit - 1])

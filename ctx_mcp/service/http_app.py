@@ -9,6 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from urllib.parse import unquote
 
 import anyio
@@ -26,13 +27,15 @@ from ctx_mcp.service.local import LocalService
 from ctx_mcp.service.urls import FILES_PREFIX
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.dialect import Dialect
-from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
+from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
 from ctx_mcp.wire.native import ACTOR_HEADER
 
 _logger = logging.getLogger(__name__)
 _DRAIN_S = 1.0
 _DRAIN_BYTES = 16 * 1024 * 1024
 _MAX_ACTOR_CHARS = 300
+_MAX_FORM_BYTES = 1024 * 1024
+"""Of a call whose key is in its body: whoever sends it is not known before all of it is read."""
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 # All of them, so that a wrong one too is answered in the envelope, with a code.
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -68,8 +71,9 @@ class ApiEndpoint:
 
     async def serve(self, request: Request) -> Response:
         # An endpoint configured with a trailing slash gives double ones (the AGB SDK does not remove it).
-        path = "/" + request.url.path.lstrip("/")
-        dialect = next((dialect for dialect in self._dialects if dialect.serves(path)), self._dialects[0])
+        # Not from `request.url`, which is made of the Host header: the AgentBay SDK sends a whole URL there.
+        path = "/" + request.scope["path"].lstrip("/")
+        dialect = next((each for each in self._dialects if _takes(each, request.method, path)), self._dialects[0])
         try:
             return _response(await self._answer(dialect, request, path))
         except AGBError as error:
@@ -82,19 +86,24 @@ class ApiEndpoint:
             return _response(dialect.spell_error(error))
 
     async def _answer(self, dialect: Dialect, request: Request, path: str) -> HttpAnswer:
-        if not dialect.serves(path):
+        if not _takes(dialect, request.method, path):
             raise UnknownOperation(f"there is no call {request.method} {path[:100]}")
         headers = {name.lower(): value for name, value in request.headers.items()}
-        caller = Caller(self._keys.account_of(bearer_key(headers)), actor=_actor(headers))
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body_bytes:
-                raise FileTooLarge(f"a call may have at most {self._max_body_bytes} bytes; send files by URL")
-        message = HttpRequest(request.method, path, dict(request.query_params), headers, bytes(body))
+        head = HttpRequest(request.method, path, dict(request.query_params), headers)
+        if not dialect.has_key_in_body:
+            # Strangers are turned away before their body is read.
+            self._keys.account_of(dialect.read_key(head))
+        limit = _MAX_FORM_BYTES if dialect.has_key_in_body else self._max_body_bytes
+        message = replace(head, body=await _read_body(request, limit))
+        caller = Caller(self._keys.account_of(dialect.read_key(message)), actor=_actor(headers))
         operation = dialect.read_request(message)
         reply = await self._service.handle(caller, operation)
         return dialect.spell_reply(operation, reply)
+
+
+def _takes(dialect: Dialect, method: str, path: str) -> bool:
+    """Tell whether a request is one of the dialect's; what carries its key in a body is sent by POST."""
+    return dialect.serves(path) and (method == "POST" or not dialect.has_key_in_body)
 
 
 def files_app(service: LocalService) -> Starlette:
@@ -143,6 +152,15 @@ def _for_outsiders(error: AGBError) -> AGBError:
     return StoreUnusable("the service's store cannot be used right now; try later", request_id=error.request_id)
 
 
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise FileTooLarge(f"a call may have at most {limit} bytes; send files by URL")
+    return bytes(body)
+
+
 async def _drain(request: Request) -> None:
     """Read on a little, so that a client that is still sending gets to see the answer and not a reset."""
     with suppress(ClientDisconnect, RuntimeError), anyio.move_on_after(_DRAIN_S):
@@ -155,7 +173,8 @@ async def _drain(request: Request) -> None:
 
 async def _unrouted(request: Request, _: Exception) -> Response:
     """Answer what no route takes, in the envelope like everything else."""
-    text = f"there is nothing at {request.method} {request.url.path[:100]}; use a presigned URL as it was given"
+    path: str = request.scope["path"]
+    text = f"there is nothing at {request.method} {path[:100]}; use a presigned URL as it was given"
     return _refusal(UnknownOperation(text, request_id=new_request_id()))
 
 

@@ -162,8 +162,8 @@ class RewriteRules:
             for (later, new), (_, old) in pairwise(texts):
                 if edit.old_text in old and edit.old_text not in new:
                     diff = diff_texts(old, new, old_label="", new_label="", max_chars=_MAX_LATER_CHARS)
-                    by = f" by {later.actor}" if later.actor else ""
-                    return f"It was there before version {later.etag}{by} changed it:\n{diff[diff.find('@@') :]}"
+                    by = f" ({later.actor})" if later.actor else ""
+                    return f"It was there until version {later.etag}{by} changed it:\n{diff[diff.find('@@') :]}"
         return None
 
     async def _rewrite(

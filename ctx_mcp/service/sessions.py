@@ -23,6 +23,7 @@ from ctx_mcp.domain.sessions import (
     InternalContext,
     Session,
     SessionPage,
+    SessionState,
     SyncMode,
 )
 from ctx_mcp.service.hops import Hops
@@ -136,6 +137,8 @@ class SessionRules:
         if operation.max_results < 1:
             raise InvalidArgument(f"max_results must be 1 to {self._limits.max_list_count}")
         limit = min(operation.max_results, self._limits.max_list_count)
+        if operation.status not in (None, SessionState.RUNNING):
+            return SessionPage((), None, limit, 0)
         after = None
         if operation.next_token is not None:
             created_at, session_id = decode_cursor(operation.next_token, _CURSOR, int, str)

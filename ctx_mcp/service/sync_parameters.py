@@ -13,7 +13,7 @@ from ctx_mcp.domain.sessions import ConflictRule, SyncMode
 @dataclass(frozen=True, slots=True)
 class SyncParameters:
     """`path` is the folder as the session spells it, `context_path` its prefix in the context; the sync concerns what
-    is below `subfolder` of both. `policy` is the binding's, as JSON text."""
+    is below `subfolder` of both, or the file that stands there. `policy` is the binding's, as JSON text."""
 
     path: str
     context_path: str

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import ContextNotFound, InvalidArgument, NameTaken
 from ctx_mcp.domain.identity import new_context_id
 from ctx_mcp.domain.models import ContextRecord, ContextState, TaskState
 from ctx_mcp.store.database import AnyRow, Database, PointQuery
-from ctx_mcp.store.schema import ACTIVE_TASK, contexts, tasks
+from ctx_mcp.store.schema import ACTIVE_TASK, bindings, contexts, tasks
 
 _COLUMNS = (
     contexts.c.context_id,
@@ -83,9 +83,15 @@ class ContextRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def page(self, account: str, *, limit: int, after: ContextKey | None = None) -> list[ContextRecord]:
-        """Return up to `limit` contexts, newest first, from behind `after` on. Internal ones are never listed."""
-        query = select(*_COLUMNS).where(contexts.c.account == account, _LISTED)
+    def page(
+        self, account: str, *, limit: int, after: ContextKey | None = None, session_id: str | None = None
+    ) -> list[ContextRecord]:
+        """Return up to `limit` contexts, newest first, from behind `after` on. Internal ones are never listed.
+
+        Args:
+            session_id: only those that are bound to this session.
+        """
+        query = select(*_COLUMNS).where(_listed(account, session_id))
         if after is not None:
             key = tuple_(contexts.c.created_at, contexts.c.context_id)
             query = query.where(key < (after.created_at, after.context_id))
@@ -93,8 +99,8 @@ class ContextRows:
         with self._database.read() as connection:
             return [_record(row) for row in connection.execute(query)]
 
-    def count(self, account: str) -> int:
-        query = select(func.count()).select_from(contexts).where(contexts.c.account == account, _LISTED)
+    def count(self, account: str, *, session_id: str | None = None) -> int:
+        query = select(func.count()).select_from(contexts).where(_listed(account, session_id))
         with self._database.read() as connection:
             return connection.scalar(query) or 0
 
@@ -164,6 +170,13 @@ class ContextRows:
         if row is None:
             raise not_found(context_id)
         return row.account
+
+
+def _listed(account: str, session_id: str | None) -> ColumnElement[bool]:
+    if session_id is None:
+        return and_(contexts.c.account == account, _LISTED)
+    bound = select(bindings.c.context_id).where(bindings.c.session_id == session_id, bindings.c.account == account)
+    return and_(contexts.c.account == account, _LISTED, contexts.c.context_id.in_(bound))
 
 
 def insert_context(connection: Connection, account: str, name: str, *, now: datetime) -> ContextRecord:

@@ -41,7 +41,7 @@ _LONGEST_NAME_BYTES = DEFAULT_LIMITS.max_segment_bytes + 1
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
     """What is asked of one run. `prefix` is the folder of the context that the tree's root stands for; the run
-    concerns what is below `subfolder` of both."""
+    concerns what is below `subfolder` of both, or the file that stands there."""
 
     mode: SyncMode
     conflict: ConflictRule
@@ -142,16 +142,16 @@ class _Run:
     def look_only(self, *, tells_plan: bool) -> None:
         """Plan everything and change nothing; conflicts are noted, and with `tells_plan` everything is."""
         try:
-            for look in self._walk.folders(self._walk.start(self._options.subfolder)):
+            for look, only in self._walk.begin(self._options.subfolder):
                 self._go_on()
-                self._tell_plan(look, tells_all=tells_plan)
+                self._tell_plan(look, only, tells_all=tells_plan)
         except LocalFailure as failure:
             self._tell_failure(self._options.subfolder, failure)
         if tells_plan or self._report.count(NoteKind.CONFLICT):
             self._side.commit((), self._report.progress, self._report.take_notes())
 
-    def _tell_plan(self, look: Look, *, tells_all: bool) -> None:
-        plan = self._plan(look, is_last_look=True, exact=True)
+    def _tell_plan(self, look: Look, only: AbstractSet[str] | None, *, tells_all: bool) -> None:
+        plan = self._plan(look, is_last_look=True, exact=True, only=only)
         if tells_all:
             self._tell_problems(look, plan)
         for step in plan.steps:
@@ -188,15 +188,14 @@ class _Run:
                 emptied=EmptiedFolders(self._tree),
                 go_on=self._go_on,
             )
-            start = self._walk.start(self._options.subfolder)
             try:
                 looked_at_ns = time.time_ns()
-                for look in self._walk.folders(start):
-                    self._work_on(parts, look, looked_at_ns)
+                for look, only in self._walk.begin(self._options.subfolder):
+                    self._work_on(parts, look, looked_at_ns, only=only)
                     looked_at_ns = time.time_ns()
                 self._look_again(parts)
             except DiskFull as failure:
-                self._tell_failure(start.path, failure)
+                self._tell_failure(self._options.subfolder, failure)
 
     def _look_again(self, parts: RunParts) -> None:
         """Plan once more the names that changed while they were compared, or waited for others."""

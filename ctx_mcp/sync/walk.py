@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -77,20 +78,26 @@ class Walk:
         """Return the path in the context of a path relative to the sync's root."""
         return self._prefix + path if path != ROOT else self._prefix or ROOT
 
-    def start(self, path: str) -> Place:
-        """Return the place of a folder below the root, with the ignore files above it read.
+    def begin(self, path: str) -> Generator[tuple[Look, AbstractSet[str] | None]]:
+        """Yield one look at each folder at or below a path, as `folders` does; where the path is a file's, one at the
+        folder it stands in, with its name as the only one that counts.
 
         Raises:
             LocalFailure: a folder on the way cannot be read, or is none.
         """
         place = Place(ROOT, "", is_here=True, ignores=IgnoreRules.none())
-        for name in path.strip("/").split("/") if path != ROOT else ():
+        names = path.strip("/").split("/") if path != ROOT else []
+        for number, name in enumerate(names, start=1):
             with self.look(place) as look:
                 if name in {oddity.name for oddity in look.local.oddities} - look.local.folders.keys():
                     raise Blocked("something of another kind stands there")
+                if number == len(names) and _is_file(look, name):
+                    yield look, {name}
+                    return
                 child = self._child(look, name)
             place = child
-        return place
+        for look in self.folders(place):
+            yield look, None
 
     def folders(self, start: Place) -> Iterator[Look]:
         """Yield one look at each folder, parents first. A look's handle is open until the next is asked for.
@@ -208,3 +215,9 @@ class Walk:
         on_disk = look.local.folders.get(name)
         path = look.place.local_child(name if on_disk is None else on_disk)
         return Place(look.place.child(name), path, is_here=on_disk is not None, ignores=look.ignores)
+
+
+def _is_file(look: Look, name: str) -> bool:
+    """Tell whether a file of this name stands on some side, or stood there, and a folder on none."""
+    sides = (look.local.files, look.context.files, look.base)
+    return any(name in files for files in sides) and name not in {*look.local.folders, *look.context.folders}

@@ -22,7 +22,7 @@ from ctx_mcp.wire.agb_contexts import CONTEXT_CALLS
 from ctx_mcp.wire.agb_sessions import SESSION_CALLS
 from ctx_mcp.wire.agb_syncs import SYNC_CALLS
 from ctx_mcp.wire.agb_values import MCP_PREFIX, SDK_PREFIX, read_parameters
-from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
+from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 from ctx_mcp.wire.json_values import JsonObject, as_text, parse_object
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
 
@@ -39,6 +39,7 @@ class AgbDialect:
 
     name = "agb"
     capabilities = Capabilities()
+    has_key_in_body = False
 
     def spell_request(self, operation: Operation[R], api_key: str) -> HttpRequest:
         call = _CALLS.get(type(operation))
@@ -70,6 +71,9 @@ class AgbDialect:
 
     def serves(self, path: str) -> bool:
         return path.startswith((SDK_PREFIX, MCP_PREFIX))
+
+    def read_key(self, request: HttpRequest) -> str | None:
+        return bearer_key(request.headers)
 
     def read_request(self, request: HttpRequest) -> Operation[object]:
         call = _BY_PATH.get(request.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, error_from_code
+from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation, error_from_code
 from ctx_mcp.domain.policies import SyncPolicy, policy_to_json
 from ctx_mcp.domain.sessions import BindingRequest, Session, SessionPage, SessionState
 from ctx_mcp.wire.agb_values import (
@@ -17,6 +17,7 @@ from ctx_mcp.wire.agb_values import (
     read_nothing,
     spell_nothing,
 )
+from ctx_mcp.wire.binding_policies import with_mapping
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -76,29 +77,8 @@ def _read_labels(parameters: Parameters, name: str) -> dict[str, str]:
 
 
 def _spell_policy(binding: BindingRequest) -> str:
-    """Return the policy's text, with the prefix in the context in it where it is not the mount path.
-
-    The SDK drops a binding without a policy, so the cloud never sees one: none is spelled as the default one.
-
-    Raises:
-        InvalidArgument: the policy is no JSON object, or it maps to another prefix.
-    """
-    text = binding.policy or policy_to_json(SyncPolicy())
-    if binding.context_path is None:
-        return text
-    policy = parse_object(text)
-    if policy is None:
-        raise InvalidArgument(f"the policy of {binding.path!r} must be a JSON object")
-    mapping = as_object(policy.get("mappingPolicy"))
-    mapped = None if mapping is None else mapping.get("path")
-    if mapped == binding.context_path or (mapped in (None, "") and binding.context_path == binding.path):
-        return text
-    if mapped not in (None, ""):
-        raise InvalidArgument(
-            f"the binding of {binding.path!r} has the prefix {binding.context_path!r} in the context, but its policy "
-            f"maps it to {mapped!r}; give one of the two"
-        )
-    return json.dumps({**policy, "mappingPolicy": {"path": binding.context_path}})
+    """Return the policy's text; none is spelled as the default one, since the SDK drops a binding without."""
+    return with_mapping(binding, binding.policy or policy_to_json(SyncPolicy()))
 
 
 def _spell_creation(operation: CreateSession) -> JsonObject:
@@ -161,6 +141,14 @@ def _read_session(answer: JsonObject) -> Session:
     return Session(session_id, as_text(data.get("status")) or SessionState.RUNNING)
 
 
+def _spell_listing(operation: ListSessions) -> dict[str, str]:
+    if operation.status not in (None, SessionState.RUNNING):
+        raise UnsupportedOperation("the AGB API lists running sessions only; leave status out")
+    return present(
+        maxResults=operation.max_results, labels=_spell_labels(operation.labels), nextToken=operation.next_token
+    )
+
+
 def _spell_sessions(page: SessionPage) -> JsonObject:
     rows = [{"sessionId": session.session_id, "sessionStatus": session.state} for session in page.sessions]
     return {"data": rows, "nextToken": page.next_token, "maxResults": page.max_results, "count": page.total_count}
@@ -218,7 +206,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
     ListSessions: AgbCall(
         SDK_PREFIX + "ListSession",
         "GET",
-        lambda op: present(maxResults=op.max_results, labels=_spell_labels(op.labels), nextToken=op.next_token),
+        _spell_listing,
         lambda q: ListSessions(
             labels=_read_labels(q, "labels"),
             max_results=int_parameter(q, "maxResults", 10),

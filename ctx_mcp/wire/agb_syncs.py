@@ -1,32 +1,24 @@
-"""The AGB calls of a session's syncs. Source: agbcloud-sdk 0.12.0, as captured; docs/service.md.
-
-How syncs stand is JSON text in JSON text in JSON; times are Unix milliseconds.
-"""
+"""The AGB calls of a session's syncs. Source: agbcloud-sdk 0.12.0, as captured; docs/service.md."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, cast
 
-from ctx_mcp.domain.clock import from_micros, to_micros
-from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation
+from ctx_mcp.domain.errors import InvalidArgument, UnsupportedOperation
 from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, SyncStatus
 from ctx_mcp.wire.agb_values import SDK_PREFIX, AgbCall, Parameters, present, spell_nothing
 from ctx_mcp.wire.json_values import (
     JsonObject,
-    as_int,
     as_object,
     as_rows,
     as_text,
     list_parameter,
-    parse_list,
     required,
 )
 from ctx_mcp.wire.operations import GetSyncInfo, LoadInternalContexts, Operation, StartSync
-
-_LAST_MS = to_micros(datetime.max.replace(tzinfo=UTC)) // 1000
+from ctx_mcp.wire.sync_statuses import read_statuses, spell_statuses
 
 
 def _spell_info_query(operation: GetSyncInfo) -> dict[str, str]:
@@ -40,58 +32,12 @@ def _spell_info_query(operation: GetSyncInfo) -> dict[str, str]:
     )
 
 
-def _to_ms(moment: datetime | None) -> int | None:
-    return None if moment is None else to_micros(moment) // 1000
-
-
-def _from_ms(value: object) -> datetime | None:
-    """Read Unix milliseconds; the clouds leave times optional, and 0 is none."""
-    ms = as_int(value)
-    return from_micros(ms * 1000) if ms is not None and 0 < ms <= _LAST_MS else None
-
-
-def _spell_status(status: SyncStatus) -> JsonObject:
-    row: JsonObject = {
-        "contextId": status.context_id,
-        "path": status.path,
-        "errorMessage": status.error_message,
-        "taskType": status.task_type,
-        "startTime": _to_ms(status.started_at),
-        "status": status.status,
-        "finishTime": _to_ms(status.finished_at),
-    }
-    return {name: value for name, value in row.items() if value is not None}
-
-
 def _spell_statuses(statuses: Sequence[SyncStatus]) -> JsonObject:
-    inner = json.dumps([_spell_status(status) for status in statuses])
-    return {"data": {"contextStatus": json.dumps([{"type": "data", "data": inner}])}}
-
-
-def _read_status(row: JsonObject) -> SyncStatus:
-    return SyncStatus(
-        context_id=as_text(row.get("contextId")) or "",
-        path=as_text(row.get("path")) or "",
-        task_type=as_text(row.get("taskType")) or "",
-        status=as_text(row.get("status")) or "",
-        error_message=as_text(row.get("errorMessage")) or "",
-        started_at=_from_ms(row.get("startTime")),
-        finished_at=_from_ms(row.get("finishTime")),
-    )
+    return {"data": {"contextStatus": spell_statuses(statuses)}}
 
 
 def _read_statuses(answer: JsonObject) -> tuple[SyncStatus, ...]:
-    given = (as_object(answer.get("data")) or {}).get("contextStatus")
-    items = [item for item in _rows_of(given) if item.get("type") == "data"]
-    return tuple(_read_status(row) for item in items for row in _rows_of(item.get("data")))
-
-
-def _rows_of(value: object) -> list[JsonObject]:
-    """Return the rows of a list, or of the JSON text of one; nothing is an empty one."""
-    rows = parse_list(value) if isinstance(value, str) and value else value
-    if rows is None and value:
-        raise BackendProtocolError("the service answered a status of its syncs that cannot be read")
-    return as_rows(rows)
+    return read_statuses((as_object(answer.get("data")) or {}).get("contextStatus"))
 
 
 def _spell_sync_query(operation: StartSync) -> dict[str, str]:

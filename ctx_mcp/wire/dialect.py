@@ -15,6 +15,8 @@ class Dialect(Protocol):
 
     name: str
     capabilities: Capabilities
+    has_key_in_body: bool
+    """The key is known only when the whole request is read; calls of such a dialect are small."""
 
     def spell_request(self, operation: Operation[R], api_key: str) -> HttpRequest:
         """Spell what a client sends.
@@ -35,6 +37,14 @@ class Dialect(Protocol):
 
     def serves(self, path: str) -> bool:
         """Tell whether a request is one of this dialect's."""
+        ...
+
+    def read_key(self, request: HttpRequest) -> str | None:
+        """Return the API key that a client sent, if it did.
+
+        Raises:
+            InvalidArgument: the request cannot be read.
+        """
         ...
 
     def read_request(self, request: HttpRequest) -> Operation[object]:

@@ -23,7 +23,7 @@ from ctx_mcp.domain.errors import (
     UnknownOperation,
     error_from_code,
 )
-from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
+from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 from ctx_mcp.wire.json_values import as_object, as_text, parse_object
 from ctx_mcp.wire.operations import OPERATIONS, OWN_CAPABILITIES, Operation, R, Reply
 
@@ -51,6 +51,7 @@ class NativeDialect:
 
     name = "native"
     capabilities = OWN_CAPABILITIES
+    has_key_in_body = False
 
     def spell_request(self, operation: Operation[R], api_key: str) -> HttpRequest:
         kind = type(operation)
@@ -86,6 +87,9 @@ class NativeDialect:
 
     def serves(self, path: str) -> bool:
         return path.startswith(PREFIX)
+
+    def read_key(self, request: HttpRequest) -> str | None:
+        return bearer_key(request.headers)
 
     def read_request(self, request: HttpRequest) -> Operation[object]:
         kind = _BY_NAME.get(request.path.removeprefix(PREFIX))

@@ -37,11 +37,13 @@ class GetSession(Operation[Session]):
 
 @dataclass(frozen=True, slots=True)
 class ListSessions(Operation[SessionPage]):
-    """Running sessions that carry all of `labels`, newest first."""
+    """Running sessions that carry all of `labels`, newest first. No others are listed: of another `status` there are
+    none."""
 
     labels: dict[str, str] = field(default_factory=dict[str, str])
     max_results: int = 10
     next_token: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from tests.lifetimes import Lifetimes
 
-BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "agb-sdk")
+BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "agb-sdk")
+COMPOSED = ("http-agb", "http-agentbay")
+"""Our own clients whose changes in place are composed of URLs."""
 KEYS = {"key-one": ACCOUNT, "key-two": "another"}
 
 
@@ -47,7 +49,7 @@ async def open_backend(name: str, hold: Lifetimes, data_dir: Path) -> Backend:
         return Backend(name, data_dir, in_threads(client.context))
     settings = Settings(data_dir=data_dir, api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
-    open_client = {"http-native": _native, "http-agb": _agb, "agb-sdk": _sdk}[name]
+    open_client = {"http-native": _native, "http-agb": _agb, "http-agentbay": _agentbay, "agb-sdk": _sdk}[name]
     return Backend(
         name, data_dir, await open_client(hold, url, "key-one"), foreign=await open_client(hold, url, "key-two")
     )
@@ -60,6 +62,10 @@ async def _native(hold: Lifetimes, url: str, key: str) -> AsyncContextService:
 async def _agb(hold: Lifetimes, url: str, key: str) -> AsyncContextService:
     client: ConnectedClient[AsyncContextService] = AsyncClient(backend="agb", endpoint=url, api_key=key)
     return (await hold(client)).context
+
+
+async def _agentbay(hold: Lifetimes, url: str, key: str) -> AsyncContextService:
+    return (await hold(AsyncClient(backend="agentbay", endpoint=url, api_key=key))).context
 
 
 async def _sdk(hold: Lifetimes, url: str, key: str) -> AsyncContextService:

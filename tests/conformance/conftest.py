@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.conformance.backends import BACKENDS, Backend, open_backend
+from tests.conformance.backends import BACKENDS, COMPOSED, Backend, open_backend
 from tests.lifetimes import Lifetimes
 
 
@@ -28,13 +28,15 @@ async def own_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path:
     return await open_backend(request.param, hold, tmp_path / "data")
 
 
-@pytest_asyncio.fixture(params=[name for name in BACKENDS if name not in ("agb-sdk", "http-agb")])
+@pytest_asyncio.fixture(params=[name for name in BACKENDS if name not in ("agb-sdk", *COMPOSED)])
 async def native_backend(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
     """Only those whose files and tokens are the service's own; on the others they are composed."""
     return await open_backend(request.param, hold, tmp_path / "data")
 
 
-@pytest_asyncio.fixture
-async def composed_backend(hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Backend:
-    """The one whose changes in place are composed of URLs, and that keeps no versions."""
-    return await open_backend("http-agb", hold, tmp_path / "data")
+@pytest_asyncio.fixture(params=COMPOSED)
+async def composed_backend(
+    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path
+) -> Backend:
+    """Those whose changes in place are composed of URLs, and that keep no versions."""
+    return await open_backend(request.param, hold, tmp_path / "data")

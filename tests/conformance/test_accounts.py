@@ -15,6 +15,8 @@ from ctx_mcp.domain.sessions import BindingRequest
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
 from ctx_mcp.wire.agb import AgbDialect
+from ctx_mcp.wire.agentbay import AgentBayDialect
+from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.native import NativeDialect
 from ctx_mcp.wire.operations import (
     OPERATIONS,
@@ -159,10 +161,12 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_p
     assert failure.value.error_code == "Task.NotFound"
 
 
-@pytest.mark.parametrize("dialect", [AgbDialect(), NativeDialect()], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "dialect", [AgbDialect(), AgentBayDialect(), NativeDialect()], ids=lambda dialect: dialect.name
+)
 @pytest.mark.parametrize("key", ["wrong", "key-on", "key-one2", "KEY-ONE"])
 async def test_an_unknown_key_is_refused_with_a_code(
-    hold: Lifetimes, tmp_path: Path, dialect: AgbDialect | NativeDialect, key: str
+    hold: Lifetimes, tmp_path: Path, dialect: Dialect, key: str
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))

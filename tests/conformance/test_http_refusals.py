@@ -76,7 +76,7 @@ async def test_a_wrong_key_is_told_how_to_come_again(service: Backend, http: htt
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-@pytest.mark.parametrize("path", ["/", "/sdk/Nothing", "/files/x", "/files/ctx/a%0d%0ab"])
+@pytest.mark.parametrize("path", ["/nothing", "/sdk/Nothing", "/files/x", "/files/ctx/a%0d%0ab"])
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "PROPFIND", "TRACE"])
 async def test_whatever_is_asked_the_answer_is_in_an_envelope(
     service: Backend, http: httpx.AsyncClient, method: str, path: str
@@ -86,6 +86,47 @@ async def test_whatever_is_asked_the_answer_is_in_an_envelope(
     status, code = _envelope(answer)
     assert 400 <= status < 500
     assert "." in code
+
+
+@pytest.mark.parametrize(
+    ("query", "form", "expected"),
+    [
+        ({"Action": "ListContexts"}, {}, (401, "Auth.Unauthenticated")),
+        ({"Action": "ListContexts"}, {"Authorization": "Bearer no"}, (401, "Auth.Unauthenticated")),
+        ({"Action": "ListContexts"}, {"Authorization": "key-one"}, (401, "Auth.Unauthenticated")),
+        ({"Action": "Nothing"}, {"Authorization": "Bearer key-one"}, (404, "InvalidAction.NotFound")),
+        ({}, {"Authorization": "Bearer key-one"}, (404, "InvalidAction.NotFound")),
+        ({"Action": "DeleteContext"}, {"Authorization": "Bearer key-one"}, (400, "Argument.Invalid")),
+        ({"Action": "ListContexts"}, {"Authorization": "x" * 2_000_000}, (413, "File.TooLarge")),
+        ({}, dict.fromkeys(map(str, range(2000)), "x"), (400, "Argument.Invalid")),
+    ],
+    ids=range(8),
+)
+async def test_the_root_answers_as_agentbay_does_with_the_reason_inside(
+    service: Backend,
+    http: httpx.AsyncClient,
+    query: dict[str, str],
+    form: dict[str, str],
+    expected: tuple[int, str],
+) -> None:
+    base = urlsplit(await upload_url(service.context, (await new_context(service.context)).id, "/a"))
+    url = f"{base.scheme}://{base.netloc}/"
+    # As the official SDK does with an endpoint that is a URL.
+    answer = await http.post(url, params=query, data=form, headers={"Host": url[:-1]})
+    told = answer.json()
+    assert answer.status_code == (404 if expected[0] == 404 else 200)
+    assert (told["Success"], told["HttpStatusCode"], told["Code"]) == (False, *expected)
+    assert told["RequestId"]
+    assert told["Message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+async def test_a_probe_of_the_root_is_told_that_nothing_is_there(
+    service: Backend, http: httpx.AsyncClient, method: str
+) -> None:
+    base = urlsplit(await upload_url(service.context, (await new_context(service.context)).id, "/a"))
+    answer = await http.request(method, f"{base.scheme}://{base.netloc}/", params={"Action": "ListContexts"})
+    assert _envelope(answer) == (404, "Operation.Unknown")
 
 
 async def test_a_lost_object_is_an_error_and_no_half_answer(service: Backend, http: httpx.AsyncClient) -> None:

@@ -27,7 +27,7 @@ from tests.conformance.backends import KEYS, list_folder, new_context
 from tests.lifetimes import Lifetimes
 
 WAIT_S = 30
-BACKENDS = ("embedded", "http-native", "http-agb")
+BACKENDS = ("embedded", "http-native", "http-agb", "http-agentbay")
 NO_UPLOAD = SyncPolicy(UploadPolicy(auto_upload=False))
 
 
@@ -54,7 +54,8 @@ async def _open(name: str, hold: Lifetimes, tmp_path: Path) -> Place:
         return Place(await hold(AsyncClient(data_dir=data_dir)), str(mount))
     url = await hold(run_http_service(Settings(data_dir=data_dir, api_keys=KEYS), host="127.0.0.1", port=0))
     native = AsyncClient(backend=url, api_key="key-one")
-    client = native if name == "http-native" else AsyncClient(backend="agb", endpoint=url, api_key="key-one")
+    cloud = name.removeprefix("http-")
+    client = native if cloud == "native" else AsyncClient(backend=cloud, endpoint=url, api_key="key-one")
     return Place(await hold(client), str(mount), data_dir / "sessions")
 
 

@@ -109,7 +109,7 @@ async def test_the_loser_of_a_race_is_told_what_the_winner_wrote(host: Host) -> 
         (block,) = result.content
         assert block.type == "text"
         assert f"+{winner}" in block.text
-        assert "It was there before version" in block.text
+        assert "It was there until version" in block.text
 
 
 async def test_an_edit_of_an_older_version_is_refused_with_the_current_etag(host: Host) -> None:

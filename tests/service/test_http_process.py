@@ -114,6 +114,10 @@ def test_a_service_without_keys_does_not_start(tmp_path: Path) -> None:
 def test_what_is_no_call_is_refused_in_an_envelope(shared_service: str, method: str, path: str) -> None:
     answer = httpx.request(method, shared_service + path, headers={"Authorization": "Bearer key"})
     told = answer.json()
+    if (method, path) == ("POST", "/"):
+        # A call of AgentBay's, whose key and action belong into a form.
+        assert (answer.status_code, told["Success"], told["Code"]) == (200, False, "Auth.Unauthenticated")
+        return
     code = told["error"]["code"] if "error" in told else told["code"]
     assert (answer.status_code, code) == (404, "Operation.Unknown")
 

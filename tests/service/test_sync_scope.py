@@ -64,6 +64,30 @@ async def test_a_subfolder_that_only_the_context_has_comes_down(folders: Folders
     assert folders.files("one") == {"sub/deep/x": b"4"}
 
 
+async def test_a_single_file_is_synced_without_what_is_beside_it(folders: Folders) -> None:
+    folders.put("one", {"sub/a": b"1", "sub/b": b"2"})
+    session_id = await bind(folders, "one")
+    await folders.write({"sub/x": b"3", "sub/y": b"4", "deep/er/z": b"5"})
+    for path in ("one/sub/a", "one/sub/x", "one/deep/er/z", "one/sub/nothing"):
+        report = await sync_bound(folders, session_id, path, "both")
+        assert (report.task.state, report.notes) == ("completed", [])
+    assert set(await folders.current()) == {"sub/a", "sub/x", "sub/y", "deep/er/z"}
+    assert folders.files("one") == {"sub/a": b"1", "sub/b": b"2", "sub/x": b"3", "deep/er/z": b"5"}
+    (folders.home / "one/sub/a").unlink()
+    (folders.home / "one/sub/x").unlink()
+    assert (await sync_bound(folders, session_id, "one/sub/a", "upload")).task.state == "completed"
+    assert set(await folders.current()) == {"sub/x", "sub/y", "deep/er/z"}
+
+
+async def test_a_single_file_that_the_white_list_leaves_out_stays_where_it_is(folders: Folders) -> None:
+    folders.put("one", {"src/tmp/a": b"1", "doc/b": b"2"})
+    session_id = await bind(folders, "one", [{"path": "src", "excludePaths": ["tmp"]}])
+    for path in ("one/src/tmp/a", "one/doc/b"):
+        report = await sync_bound(folders, session_id, path, "both")
+        assert (report.task.state, report.notes) == ("completed", [])
+    assert await folders.current() == {}
+
+
 async def test_a_dry_run_tells_conflicts_and_failures_and_touches_nothing(folders: Folders) -> None:
     folders.put("one", {"f": b"base", "gone": b"1", "gone there": b"2", "touched": b"3"})
     await folders.sync_well("one")

@@ -55,7 +55,8 @@ async def test_create_asks_for_what_the_params_say_and_waits_for_the_downloads(
         ("ctx-b", "/b", None),
     ]
     assert [policy_from_json(each.policy) for each in asked.bindings] == [policy, SyncPolicy()]
-    assert all(each.policy for each in asked.bindings)
+    # Which policy a binding without one has is for the service to say, and for the wire to leave out.
+    assert [each.policy is None for each in asked.bindings] == [False, True]
     assert len(service.asked_for(GetSyncInfo)) == service.looks
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from ctx_mcp.client.http_transport import HttpTransport
+from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.settings import default_allowed_dirs, load_settings
 
@@ -175,3 +177,45 @@ def test_a_working_directory_that_is_gone_allows_no_folder(tmp_path: Path, monke
     gone.rmdir()
     assert default_allowed_dirs() == ()
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "region"),
+    [
+        ({}, None, None),
+        ({"AGENTBAY_ENDPOINT": "http://127.0.0.1:1"}, "http://127.0.0.1:1", None),
+        ({"AGENTBAY_REGION_ID": "us-east-1"}, None, "us-east-1"),
+        ({"AGENTBAY_REGION_ID": "us-east-1", "AGENTBAY_ENDPOINT": "bay.example"}, None, "us-east-1"),
+        ({"CTX_MCP_REGION": "pre-x-1", "AGENTBAY_REGION_ID": "us-east-1"}, None, "pre-x-1"),
+        ({"CTX_MCP_REGION": "us-east-1", "AGENTBAY_ENDPOINT": "bay.example"}, None, "us-east-1"),
+        ({"CTX_MCP_ENDPOINT": "own.example", "AGENTBAY_REGION_ID": "us-east-1"}, "own.example", "us-east-1"),
+        ({"CTX_MCP_ENDPOINT": "own.example", "AGENTBAY_ENDPOINT": "bay.example"}, "own.example", None),
+        ({"AGB_ENDPOINT": "agb.example", "AGB_API_KEY": "theirs"}, None, None),
+    ],
+    ids=str,
+)
+def test_the_agentbay_cloud_is_where_its_sdk_looks_for_it(
+    environ: dict[str, str], endpoint: str | None, region: str | None
+) -> None:
+    settings = load_settings(environ | {"AGENTBAY_API_KEY": "sdk"}, backend="agentbay")
+    assert (settings.endpoint, settings.region, settings.api_key) == (endpoint, region, "sdk")
+    transport = open_transport(settings)
+    assert isinstance(transport, HttpTransport)
+    expected = endpoint or f"agentbay.{region or 'cn-hangzhou'}.aliyuncs.com".replace("agentbay.pre-", "agentbay-pre.")
+    assert transport.endpoint == (expected if "://" in expected else f"https://{expected}")
+
+
+def test_variables_of_agentbay_are_taken_for_its_cloud_only() -> None:
+    environ = {"AGENTBAY_API_KEY": "sdk", "AGENTBAY_ENDPOINT": "bay.example", "AGENTBAY_REGION_ID": "us-east-1"}
+    for backend in ("embedded", "agb", "http://127.0.0.1:1"):
+        settings = load_settings(environ, backend=backend)
+        assert (settings.endpoint, settings.region, settings.api_key) == (None, None, None)
+    assert load_settings(environ | {"CTX_MCP_API_KEY": "own"}, backend="agentbay").api_key == "own"
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "a b", "US-EAST-1", "-x", "x-", "a@b", "x:1", "x?y"])
+def test_a_region_that_would_send_the_key_elsewhere_is_refused(region: str) -> None:
+    for name in ("CTX_MCP_REGION", "AGENTBAY_REGION_ID"):
+        with pytest.raises(InvalidArgument, match="region"):
+            load_settings({name: region}, backend="agentbay")
+    assert load_settings({"CTX_MCP_REGION": region}).region is None

@@ -97,7 +97,8 @@ async def edit_file(service: AsyncContextService, arguments: EditArguments) -> A
         is_dry_run=arguments.dry_run,
     )
     done = "would be made; nothing is changed" if arguments.dry_run else "made"
-    said = f"{entry.path}: {edited.replaced_count} replacements {done}, etag {entry.etag}."
+    count = "1 replacement" if edited.replaced_count == 1 else f"{edited.replaced_count} replacements"
+    said = f"{entry.path}: {count} {done}, etag {entry.etag}."
     if not edited.is_changed:
         said = f"{entry.path}: the edits change nothing, etag {entry.etag}."
     source = f"diff of {entry.path} in {context_id}"

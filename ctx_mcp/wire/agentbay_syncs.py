@@ -1,0 +1,130 @@
+"""The AgentBay calls of a session's syncs. Source: wuying-agentbay-sdk 0.22.3, as captured; docs/service.md."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
+from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, SyncStatus
+from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, present, spell_nothing
+from ctx_mcp.wire.json_values import JsonObject, as_object, as_rows, as_text, required
+from ctx_mcp.wire.operations import GetSyncInfo, LoadInternalContexts, Operation, StartSync
+from ctx_mcp.wire.sync_statuses import read_statuses, spell_statuses
+
+_TYPES = "ContextTypes"
+
+
+def _spell_info(operation: GetSyncInfo) -> dict[str, str]:
+    if operation.session_id is None:
+        raise UnsupportedOperation("the AgentBay API knows the syncs of sessions only; give session_id")
+    return present(
+        SessionId=operation.session_id,
+        ContextId=operation.context_id,
+        Path=operation.path,
+        TaskType=operation.task_type,
+    )
+
+
+def _spell_statuses(statuses: Sequence[SyncStatus]) -> JsonObject:
+    return {"Data": {"ContextStatus": spell_statuses(statuses)}}
+
+
+def _read_statuses(_: GetSyncInfo, answer: JsonObject) -> tuple[SyncStatus, ...]:
+    try:
+        return read_statuses((as_object(answer.get("Data")) or {}).get("ContextStatus"))
+    except BackendProtocolError:
+        # As the SDK does: what cannot be read is no status.
+        return ()
+
+
+def _spell_sync(operation: StartSync) -> dict[str, str]:
+    if operation.session_id is None:
+        raise UnsupportedOperation("the AgentBay API syncs inside sessions only; give session_id")
+    if operation.mode == SyncMode.BOTH:
+        raise UnsupportedOperation("the AgentBay API syncs one way at a time; use mode 'upload' or 'download'")
+    unsayable = {
+        "context_path": operation.context_path,
+        "conflict": operation.conflict,
+        "delete": operation.delete,
+        "dry_run": operation.dry_run or None,
+    }
+    if given := [name for name, value in unsayable.items() if value is not None]:
+        raise UnsupportedOperation(f"the AgentBay API cannot say {' and '.join(given)} of a sync; leave it out")
+    return present(
+        SessionId=operation.session_id, ContextId=operation.context_id, Path=operation.path, Mode=operation.mode
+    )
+
+
+def _read_started(_: StartSync, __: JsonObject) -> StartedSyncs:
+    return StartedSyncs()
+
+
+def _spell_types(operation: LoadInternalContexts) -> dict[str, str]:
+    types = {f"{_TYPES}.{number}": name for number, name in enumerate(operation.context_types, start=1)}
+    return present(SessionId=operation.session_id) | types
+
+
+def _read_types(parameters: Parameters) -> LoadInternalContexts:
+    numbers = [name.removeprefix(f"{_TYPES}.") for name in parameters if name.startswith(f"{_TYPES}.")]
+    names = sorted((number for number in numbers if number.isdecimal()), key=int)
+    types = tuple(parameters[f"{_TYPES}.{number}"] for number in names)
+    if not types:
+        required(parameters, f"{_TYPES}.1")
+    return LoadInternalContexts(required(parameters, "SessionId"), types)
+
+
+def _spell_internal(contexts: Sequence[InternalContext]) -> JsonObject:
+    rows = [
+        {"ContextId": row.context_id, "ContextType": row.context_type, "ContextPath": row.context_path}
+        for row in contexts
+    ]
+    return {"Data": rows}
+
+
+def _read_internal(_: LoadInternalContexts, answer: JsonObject) -> tuple[InternalContext, ...]:
+    return tuple(
+        InternalContext(
+            as_text(row.get("ContextId")) or "",
+            as_text(row.get("ContextType")) or "",
+            as_text(row.get("ContextPath")) or "",
+        )
+        for row in as_rows(answer.get("Data"))
+    )
+
+
+SYNC_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
+    GetSyncInfo: AgentBayCall(
+        "GetContextInfo",
+        _spell_info,
+        lambda q: GetSyncInfo(
+            session_id=required(q, "SessionId"),
+            context_id=q.get("ContextId") or None,
+            path=q.get("Path") or None,
+            task_type=q.get("TaskType") or None,
+        ),
+        _spell_statuses,
+        _read_statuses,
+        is_success_assumed=True,
+    ),
+    StartSync: AgentBayCall(
+        "SyncContext",
+        _spell_sync,
+        lambda q: StartSync(
+            session_id=required(q, "SessionId"),
+            context_id=q.get("ContextId") or None,
+            path=q.get("Path") or None,
+            mode=q.get("Mode") or None,
+        ),
+        spell_nothing,
+        _read_started,
+        has_key_in_query=True,
+    ),
+    LoadInternalContexts: AgentBayCall(
+        "GetAndLoadInternalContext",
+        _spell_types,
+        _read_types,
+        _spell_internal,
+        _read_internal,
+    ),
+}
