@@ -42,7 +42,7 @@ from ctx_mcp.client.sync_service import SyncCalls
 from ctx_mcp.client.sync_sessions import ContextManager, Session
 from ctx_mcp.connect import ConnectedClient, ConnectedSyncClient
 from ctx_mcp.domain import policies
-from ctx_mcp.domain.errors import AgentBayError, ClearanceTimeoutError, InvalidArgument, UnsupportedOperation
+from ctx_mcp.domain.errors import AgentBayError, ClearanceTimeoutError, InvalidArgument
 from ctx_mcp.domain.policies import (
     BWList,
     ContextSync,
@@ -147,7 +147,10 @@ class CreateSessionParams(sessions.CreateSessionParams):
 
 
 class AsyncContextService(ContextCalls):
-    """Contexts and their files. Failures of the service come back as results; misuse raises `InvalidArgument`."""
+    """Contexts and their files. Failures of the service come back as results; misuse raises `InvalidArgument`.
+
+    Names, ids and paths go out as they are given, with the blanks around them.
+    """
 
     async def get(self, name: str | None = None, create: bool = False, context_id: str | None = None) -> ContextResult:
         """Return a context by name or by id, making it when `create` is set and the name is free.
@@ -172,8 +175,11 @@ class AsyncContextService(ContextCalls):
             InvalidArgument: an empty id.
         """
         return await self._list_files(
-            ListFiles(context_id, parent_folder_path.strip(), page_number, page_size, max_results, next_token or None)
+            ListFiles(context_id, parent_folder_path, page_number, page_size, max_results, next_token or None)
         )
+
+    def _given(self, parameter: str, value: object) -> str:
+        return value if isinstance(value, str) and value.strip() else super()._given(parameter, value)
 
 
 class ContextService(SyncCalls[AsyncContextService]):
@@ -218,9 +224,9 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
         status: str | None = None,
         image_id: str | None = None,
     ) -> SessionListResult:
-        """See `AsyncSessions.list`. Only running sessions are listed, and none can be found by its image."""
-        answer = _answer_to_filters(status, image_id)
-        return answer or await super().list(labels, page, limit)
+        """See `AsyncSessions.list`."""
+        refused = _refusal_of_status(status)
+        return refused or await self.sessions.list(labels, page, limit, status=status, image_id=image_id)
 
 
 class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
@@ -244,14 +250,11 @@ class Client(ConnectedSyncClient[AsyncContextService, ContextService]):
         image_id: str | None = None,
     ) -> SessionListResult:
         """See `AsyncClient.list`."""
-        answer = _answer_to_filters(status, image_id)
-        return answer or super().list(labels, page, limit)
+        refused = _refusal_of_status(status)
+        return refused or self.sessions.list(labels, page, limit, status=status, image_id=image_id)
 
 
-def _answer_to_filters(status: str | None, image_id: str | None) -> SessionListResult | None:
-    """Return what can be said without asking; None when the filters leave all running sessions."""
-    if status is not None and status not in _STATUSES:
-        return failed(SessionListResult, InvalidArgument(f"status must be one of {', '.join(_STATUSES)}"))
-    if image_id:
-        return failed(SessionListResult, UnsupportedOperation("sessions cannot be listed by image_id"))
-    return None if status in (None, "RUNNING") else SessionListResult(success=True)
+def _refusal_of_status(status: str | None) -> SessionListResult | None:
+    if status is None or status in _STATUSES:
+        return None
+    return failed(SessionListResult, InvalidArgument(f"status must be one of {', '.join(_STATUSES)}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -27,37 +28,50 @@ from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.settings import AGB, AGB_DEFAULT_ENDPOINT, AGENTBAY, EMBEDDED, Settings, load_settings
 
 if TYPE_CHECKING:
-    from ctx_mcp.client.http_transport import HttpTransport
+    from ctx_mcp.folders import FolderTransport
+    from ctx_mcp.wire.dialect import Dialect
 
+_NATIVE = "native"
 AsyncServiceT = TypeVar("AsyncServiceT", bound=ContextCalls)
 SyncServiceT = TypeVar("SyncServiceT", bound=SyncCalls[Any])
 
 
-def open_transport(settings: Settings) -> EmbeddedTransport | HttpTransport:
+def open_transport(settings: Settings) -> EmbeddedTransport | FolderTransport:
     """Return the transport to the backend that the settings name; enter it before use.
 
     Raises:
         InvalidArgument: the backend needs an API key and none is set.
     """
+    limits = Limits(max_file_bytes=settings.max_file_bytes)
     if settings.backend == EMBEDDED:
-        limits = Limits(max_file_bytes=settings.max_file_bytes)
         return EmbeddedTransport(settings.data_dir, limits=limits, allowed_dirs=settings.allowed_dirs)
     if not settings.api_key:
         raise InvalidArgument(f"the backend {settings.backend!r} needs an API key; set CTX_MCP_API_KEY or pass api_key")
     # Imported here: the embedded default does without HTTP, and its library costs a tenth of a second.
-    from ctx_mcp.client.http_transport import HttpTransport
+    from ctx_mcp.client.http_transport import DEFAULT_POLICY, DEFAULT_TIMEOUT_S, HttpTransport
+    from ctx_mcp.folders import FolderTransport
+
+    kind, endpoint, dialect = _remote(settings)
+    timeout_s = settings.timeout_s or DEFAULT_TIMEOUT_S
+    # As with the default, there is time for one try that stays silent to its end, and another.
+    policy = replace(DEFAULT_POLICY, total_s=max(DEFAULT_POLICY.total_s, 2 * timeout_s))
+    remote = HttpTransport(endpoint, settings.api_key, dialect, timeout_s=timeout_s, policy=policy)
+    return FolderTransport(remote, kind, settings.data_dir, limits=limits, allowed_dirs=settings.allowed_dirs)
+
+
+def _remote(settings: Settings) -> tuple[str, str, Dialect]:
+    """Return which kind of backend the settings name, where it is, and what it speaks."""
     from ctx_mcp.wire.agb import AgbDialect
     from ctx_mcp.wire.agentbay import AgentBayDialect
-    from ctx_mcp.wire.agentbay_regions import DEFAULT_REGION, actual_region, host_of
+    from ctx_mcp.wire.agentbay_regions import resolve_place
     from ctx_mcp.wire.native import NativeDialect
 
     if settings.backend == AGB:
-        return HttpTransport(settings.endpoint or AGB_DEFAULT_ENDPOINT, settings.api_key, AgbDialect())
+        return AGB, settings.endpoint or AGB_DEFAULT_ENDPOINT, AgbDialect()
     if settings.backend == AGENTBAY:
-        region = settings.region or DEFAULT_REGION
-        dialect = AgentBayDialect(actual_region(region))
-        return HttpTransport(settings.endpoint or host_of(region), settings.api_key, dialect)
-    return HttpTransport(settings.backend, settings.api_key, NativeDialect())
+        endpoint, region = resolve_place(settings.region, settings.endpoint)
+        return AGENTBAY, endpoint, AgentBayDialect(region)
+    return _NATIVE, settings.backend, NativeDialect()
 
 
 class ConnectedClient(Generic[AsyncServiceT]):
@@ -85,6 +99,8 @@ class ConnectedClient(Generic[AsyncServiceT]):
         try:
             if isinstance(self._transport, EmbeddedTransport):
                 await self._transport.open()
+            else:
+                self._transport.carry_on()
             await self._background.__aenter__()
         except BaseException as error:
             await self._transport.__aexit__(type(error), error, error.__traceback__)
@@ -197,7 +213,7 @@ class AsyncClient(ConnectedClient[AsyncContextService]):
         backend: `embedded` (the default), `agb`, `agentbay`, or the URL of a self-hosted context service.
         endpoint: where the cloud's API is, when not at its usual place.
         api_key: for every backend but the embedded one.
-        data_dir: where the embedded backend keeps its data.
+        data_dir: where the embedded backend keeps its data, and a remote one what syncs of folders remember.
 
     Raises:
         InvalidArgument: a value that no setting can have, or a missing key.

@@ -44,7 +44,7 @@ class EmbeddedTransport:
     `allowed_dirs` are the folders of this machine that may be synced, with what is below them; None is all of them.
     """
 
-    capabilities = replace(OWN_CAPABILITIES, local_folders=True)
+    capabilities = replace(OWN_CAPABILITIES, local_folders=True, local_sessions=True)
 
     def __init__(
         self, data_dir: Path, *, limits: Limits = DEFAULT_LIMITS, allowed_dirs: tuple[Path, ...] | None = None
@@ -165,16 +165,19 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
     """Serve a context service over HTTP in all dialects; give the URL it listens at, stop when left.
 
     Raises:
+        InvalidArgument: the certificate or its key cannot be used; nothing was opened.
         StoreUnusable: the data folder cannot be opened, or the address not be listened on.
     """
     from ctx_mcp.service.http_app import ApiKeys, service_app
     from ctx_mcp.service.listener import Listener
     from ctx_mcp.service.local import LocalService
     from ctx_mcp.service.session_folders import PrivateFolders
+    from ctx_mcp.service.tls import load_certificate
     from ctx_mcp.wire.agb import AgbDialect
     from ctx_mcp.wire.agentbay import AgentBayDialect
     from ctx_mcp.wire.native import NativeDialect
 
+    tls = load_certificate(settings.tls.certificate, settings.tls.key) if settings.tls else None
     limits = Limits(max_file_bytes=settings.max_file_bytes)
     store = await anyio.to_thread.run_sync(_open_store, settings.data_dir, limits)
     listener: Listener | None = None
@@ -187,7 +190,7 @@ async def run_http_service(settings: Settings, *, host: str, port: int) -> Async
         service = LocalService(store, base_url=base_url, folders=folders, limits=limits)
         app = service_app(service, ApiKeys(settings.api_keys), [AgbDialect(), AgentBayDialect(), NativeDialect()])
         async with _background() as group:
-            listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S)
+            listener = Listener(app, host, port, grace_s=_SERVICE_GRACE_S, tls=tls)
             await listener.start(group)
             group.start_soon(service.run)
             try:

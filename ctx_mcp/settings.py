@@ -28,10 +28,13 @@ VARIABLES = (
     "CTX_MCP_ENDPOINT",
     "CTX_MCP_REGION",
     "CTX_MCP_API_KEY",
+    "CTX_MCP_TIMEOUT_MS",
     "CTX_MCP_DATA_DIR",
     "CTX_MCP_ALLOWED_DIRS",
     "CTX_MCP_API_KEYS",
     "CTX_MCP_PUBLIC_URL",
+    "CTX_MCP_TLS_CERT",
+    "CTX_MCP_TLS_KEY",
     "CTX_MCP_MAX_FILE_BYTES",
     "CTX_MCP_LOG_LEVEL",
     "CTX_MCP_TOOLSETS",
@@ -41,9 +44,18 @@ VARIABLES = (
 )
 """Every variable of this project's own; docs/settings.md explains each (a test compares the two).
 
-Those of the clouds' SDKs are read too, where the variable of our own is not set: `AGB_API_KEY` and `AGB_ENDPOINT` with
-the backend `agb`; `AGENTBAY_API_KEY`, `AGENTBAY_REGION_ID` and `AGENTBAY_ENDPOINT` with `agentbay`.
+Those of the clouds' SDKs are read too, where the variable of our own is not set: `AGB_API_KEY`, `AGB_ENDPOINT` and
+`AGB_TIMEOUT_MS` with the backend `agb`; `AGENTBAY_API_KEY`, `AGENTBAY_REGION_ID`, `AGENTBAY_ENDPOINT` and
+`AGENTBAY_TIMEOUT_MS` with `agentbay`.
 """
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Two PEM files by which our HTTP servers speak TLS."""
+
+    certificate: Path
+    key: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,8 @@ class Settings:
     region: str | None = None
     """Where the AgentBay cloud keeps what is made, when not in its default region."""
     api_key: str | None = field(default=None, repr=False)
+    timeout_s: float | None = None
+    """How long a remote backend may be silent, when not as long as usual."""
     data_dir: Path = Path()
     allowed_dirs: tuple[Path, ...] | None = None
     """Folders of this machine that may be synced, with all below them. None: nothing was said; empty: none may."""
@@ -64,6 +78,8 @@ class Settings:
     """Keys the service accepts, with the account of each."""
     public_url: str | None = None
     """Where clients reach the service, when that is not the address it listens on."""
+    tls: TlsFiles | None = None
+    """The certificate of our own HTTP servers; without one they speak plain HTTP."""
     max_file_bytes: int = DEFAULT_LIMITS.max_file_bytes
     log_level: str = "warning"
 
@@ -96,6 +112,8 @@ def load_settings(
     data_dir: str | os.PathLike[str] | None = None,
     allowed_dirs: Sequence[str | os.PathLike[str]] | None = None,
     public_url: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
     log_level: str | None = None,
 ) -> Settings:
     """Return the settings; what is given wins over the environment.
@@ -119,7 +137,7 @@ def load_settings(
         raise InvalidArgument(
             f"CTX_MCP_BACKEND is {chosen!r}; allowed are 'embedded', 'agb', 'agentbay' and the URL of a context service"
         )
-    _refuse_unused(chosen, endpoint=endpoint, api_key=api_key, data_dir=data_dir, allowed_dirs=allowed_dirs)
+    _refuse_unused(chosen, endpoint=endpoint, api_key=api_key)
     theirs = {AGB: "AGB_", AGENTBAY: "AGENTBAY_"}.get(chosen)
     key = value("CTX_MCP_API_KEY", api_key) or (value(f"{theirs}API_KEY") if theirs else None)
     if key is not None and not _is_key(key):
@@ -130,15 +148,19 @@ def load_settings(
     level = (value("CTX_MCP_LOG_LEVEL", log_level) or "warning").lower()
     if level not in _LOG_LEVELS:
         raise InvalidArgument(f"CTX_MCP_LOG_LEVEL is {level!r}; allowed are {', '.join(_LOG_LEVELS)}")
+    where = value("CTX_MCP_ENDPOINT", endpoint) or (value(f"{theirs}ENDPOINT") if theirs and not region else None)
+    _refuse_login(chosen if is_url else where)
     return Settings(
         backend=chosen,
-        endpoint=value("CTX_MCP_ENDPOINT", endpoint) or (value(f"{theirs}ENDPOINT") if theirs and not region else None),
+        endpoint=where,
         region=region,
         api_key=key,
+        timeout_s=_timeout_s(variables, theirs) if chosen != EMBEDDED else None,
         data_dir=_folder(value("CTX_MCP_DATA_DIR", None if data_dir is None else os.fspath(data_dir)), variables),
         allowed_dirs=_allowed_dirs(allowed_dirs, value("CTX_MCP_ALLOWED_DIRS"), variables),
         api_keys=_api_keys(value("CTX_MCP_API_KEYS") or ""),
         public_url=value("CTX_MCP_PUBLIC_URL", public_url),
+        tls=_tls_files(value("CTX_MCP_TLS_CERT", tls_cert), value("CTX_MCP_TLS_KEY", tls_key), variables),
         max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
         log_level=level,
     )
@@ -200,21 +222,24 @@ def default_allowed_dirs(home: Path | None = None) -> tuple[Path, ...]:
     return () if is_too_wide else (folder,)
 
 
-def _refuse_unused(
-    backend: str, *, endpoint: str | None, api_key: str | None, data_dir: object, allowed_dirs: object
-) -> None:
+def _refuse_unused(backend: str, *, endpoint: str | None, api_key: str | None) -> None:
     """Refuse what was given on purpose and would be ignored: most likely the backend was forgotten."""
     if backend == EMBEDDED and (endpoint or api_key):
         raise InvalidArgument(
             "endpoint and api_key belong to a remote backend, and the embedded one is in use; "
             "give backend='agb', backend='agentbay' or the URL of a context service too"
         )
-    if backend != EMBEDDED and data_dir is not None:
-        raise InvalidArgument(f"data_dir belongs to the embedded backend, and {backend!r} is in use; leave it out")
-    if backend != EMBEDDED and allowed_dirs is not None:
-        raise InvalidArgument(f"allowed_dirs belongs to the embedded backend, and {backend!r} is in use; leave it out")
     if backend not in (EMBEDDED, *CLOUDS) and endpoint:
         raise InvalidArgument("the backend is a URL already; leave endpoint out, or give the name of a cloud with it")
+
+
+def _refuse_login(url: str | None) -> None:
+    """Refuse a name or password in an address: nothing would send it, and errors name the address."""
+    place = "" if url is None else url.partition("://")[2] or url
+    if "@" in place.partition("/")[0]:
+        raise InvalidArgument(
+            "the endpoint holds a login before an @; leave it out, and give the key by CTX_MCP_API_KEY"
+        )
 
 
 def _value(variables: Mapping[str, str], name: str, given: str | None = None) -> str | None:
@@ -247,6 +272,15 @@ def _folder(text: str | None, variables: Mapping[str, str]) -> Path:
     if text is None:
         return Path(platformdirs.user_data_dir("ctx-mcp", appauthor=False))
     return _expanded(text, variables).absolute()
+
+
+def _tls_files(certificate: str | None, key: str | None, variables: Mapping[str, str]) -> TlsFiles | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        missing = "CTX_MCP_TLS_CERT (--tls-cert)" if certificate is None else "CTX_MCP_TLS_KEY (--tls-key)"
+        raise InvalidArgument(f"TLS takes a certificate and its key; {missing} is missing")
+    return TlsFiles(_expanded(certificate, variables).absolute(), _expanded(key, variables).absolute())
 
 
 def _allowed_dirs(
@@ -282,6 +316,15 @@ def _byte_count(text: str | None) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise InvalidArgument(f"CTX_MCP_MAX_FILE_BYTES is {text!r}; give a number of bytes above 0")
     return int(text)
+
+
+def _timeout_s(variables: Mapping[str, str], theirs: str | None) -> float | None:
+    for name in ("CTX_MCP_TIMEOUT_MS", *([f"{theirs}TIMEOUT_MS"] if theirs else [])):
+        if (text := _value(variables, name)) is not None:
+            if not text.isdecimal() or int(text) < 1:
+                raise InvalidArgument(f"{name} is {text!r}; give a number of milliseconds above 0")
+            return int(text) / 1000
+    return None
 
 
 def _is_key(text: str) -> bool:

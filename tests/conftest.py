@@ -1,8 +1,9 @@
-"""What every test gets: an environment without the settings of whoever runs the tests, and lifetimes."""
+"""What every test gets: an environment without the settings of whoever runs the tests, a data folder, and lifetimes."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,23 @@ def clean_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of the newest format, with nothing in it, not even secrets; only to be copied."""
+    # Here, because most runs of one file need no database at all.
+    from ctx_mcp.store.database import Database
+
+    folder = tmp_path_factory.mktemp("empty-store")
+    Database(folder / "ctx.db").close()
+    return folder
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, empty_store: Path) -> Path:
+    """A data folder of this test alone: copied, which takes a tenth of the time that migrating a new one does."""
+    return shutil.copytree(empty_store, tmp_path / "data")
 
 
 @pytest_asyncio.fixture

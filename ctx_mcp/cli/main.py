@@ -53,6 +53,8 @@ def _settings(options: argparse.Namespace) -> Settings:
         data_dir=options.data_dir,
         allowed_dirs=options.allowed_dirs,
         public_url=getattr(options, "public_url", None),
+        tls_cert=getattr(options, "tls_cert", None),
+        tls_key=getattr(options, "tls_key", None),
         log_level=options.log_level,
     )
 

@@ -43,12 +43,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return what the command line says; wrong usage ends the process with code 2, as argparse does.
 
     Raises:
-        InvalidArgument: a port that cannot be.
+        InvalidArgument: a port that cannot be, or a certificate for a server on stdio.
     """
     options = build_parser().parse_args(arguments)
     port: int = getattr(options, "port", 0)
     if not 0 <= port <= _MAX_PORT:
         raise InvalidArgument(f"port {str(port)[:20]} is not in 0..{_MAX_PORT}")
+    if getattr(options, "transport", "") == "stdio" and (options.tls_cert or options.tls_key):
+        raise InvalidArgument("--tls-cert and --tls-key belong to --transport http or sse; leave them out")
     return options
 
 
@@ -90,7 +92,7 @@ def _common(parser: argparse.ArgumentParser, *, top: bool = False) -> None:
     default = None if top else argparse.SUPPRESS
     parser.add_argument("--backend", default=default, help="embedded (default), agb, agentbay, or a service's URL")
     parser.add_argument("--endpoint", default=default, help="where the cloud's API is, if not at its usual place")
-    parser.add_argument("--data-dir", default=default, help="where the embedded backend keeps its data")
+    parser.add_argument("--data-dir", default=default, help="where embedded contexts and syncs keep their data")
     parser.add_argument("--log-level", default=default, help="debug, info, warning (default) or error")
 
 
@@ -130,6 +132,8 @@ def _offered(parser: argparse.ArgumentParser, *, default: Any) -> None:
 def _address(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=port, help=f"{port} by default; 0 takes any free one")
+    parser.add_argument("--tls-cert", metavar="FILE", help="speak HTTPS with this certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="the certificate's key (PEM)")
 
 
 def _add_people(commands: Any) -> None:

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ctx_mcp.cli.loop import FAST_LOOP
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.client.transport import Transport
 from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import AGBError
 from ctx_mcp.embedded import EmbeddedTransport
@@ -20,6 +20,9 @@ from ctx_mcp.server.access import GuardedTransport
 from ctx_mcp.server.app import ContextServer
 from ctx_mcp.server.stdio import serve_stdio as serve_pipes
 from ctx_mcp.settings import ServerSettings, Settings, default_allowed_dirs
+
+if TYPE_CHECKING:
+    from ctx_mcp.folders import FolderTransport
 
 _logger = logging.getLogger(__name__)
 _WARM_UP_AFTER_S = 1.0
@@ -40,12 +43,15 @@ def serve(settings: Settings, offered: ServerSettings, *, transport: str, host: 
     """Serve MCP over a transport until SIGTERM or SIGINT (stdio: until the input ends).
 
     Raises:
-        InvalidArgument: the address is not loopback, or cannot be listened on.
+        InvalidArgument: the address is not loopback, or cannot be listened on; the certificate cannot be used.
     """
     if transport == "stdio":
         return serve_stdio(settings, offered)
 
     from ctx_mcp.server.http import serve_http
+    from ctx_mcp.service.tls import load_certificate
+
+    tls = load_certificate(settings.tls.certificate, settings.tls.key) if settings.tls else None
 
     async def face(server: ContextServer) -> None:
         await serve_http(
@@ -53,6 +59,7 @@ def serve(settings: Settings, offered: ServerSettings, *, transport: str, host: 
             transport="sse" if transport == "sse" else "http",
             host=host,
             port=port,
+            tls=tls,
             close_streams=server.subscriptions.close_streams,
             on_ready=_say_ready,
         )
@@ -70,7 +77,9 @@ async def _serve(settings: Settings, offered: ServerSettings, face: Callable[[Co
     """Open what all connections of this process share, once, and serve on it."""
     refusal: AGBError | None = None
     transport = open_transport(settings)
-    server = ContextServer(AsyncContextService(transport), settings=offered, secret=transport.secret)
+    server = ContextServer(
+        AsyncContextService(transport), settings=offered, secret=transport.secret, backend=settings.backend
+    )
     async with transport, anyio.create_task_group() as group:
         group.start_soon(server.subscriptions.run)
         group.start_soon(_warm_up, transport, server.guard)
@@ -84,7 +93,7 @@ async def _serve(settings: Settings, offered: ServerSettings, face: Callable[[Co
         raise refusal
 
 
-async def _warm_up(transport: Transport, guard: GuardedTransport | None) -> None:
+async def _warm_up(transport: EmbeddedTransport | FolderTransport, guard: GuardedTransport | None) -> None:
     """Open the data folder once the host has its list of tools, so that no call waits for it and old tasks go on.
 
     Contexts that are read-only by name are looked up then, so that renaming them frees none.
@@ -93,6 +102,8 @@ async def _warm_up(transport: Transport, guard: GuardedTransport | None) -> None
     try:
         if isinstance(transport, EmbeddedTransport):
             await transport.open()
+        else:
+            transport.carry_on()
         if guard is not None:
             await guard.learn_ids()
     except AGBError as error:

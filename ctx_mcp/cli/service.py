@@ -19,7 +19,7 @@ def run_service(settings: Settings, *, host: str, port: int) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        InvalidArgument: no API keys, or no address that clients could be given.
+        InvalidArgument: no API keys, no address that clients could be given, or a certificate that cannot be used.
     """
     if not settings.api_keys:
         raise InvalidArgument("no API keys; set CTX_MCP_API_KEYS=key=account[,key2=account2] before starting")

@@ -13,7 +13,7 @@ from ctx_mcp.cli.sync_report import report, say
 from ctx_mcp.cli.sync_show import open_show
 from ctx_mcp.cli.sync_watch import watch
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.domain.errors import InvalidArgument, SyncIncomplete, UnsupportedOperation, error_from_code
+from ctx_mcp.domain.errors import InvalidArgument, SyncIncomplete, error_from_code
 from ctx_mcp.domain.models import ContextRecord, Task, TaskState
 from ctx_mcp.domain.paths import looks_like_context_id
 from ctx_mcp.domain.sessions import StartedSyncs, SyncMode
@@ -44,10 +44,6 @@ def run_sync(settings: Settings, options: argparse.Namespace) -> int:
 
 
 async def _sync(service: AsyncContextService, options: argparse.Namespace) -> int:
-    if not service.capabilities.local_folders:
-        raise UnsupportedOperation(
-            "sync works on contexts of this machine (the embedded backend); with a remote one use put and get"
-        )
     with anyio.CancelScope() as scope, stop_signals(scope.cancel):
         context = await _context(service, options)
         operation = _operation(context, options)

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from ctx_mcp.cli.sync_report import say
-from ctx_mcp.domain.errors import AGBError, FolderNotAllowed, InvalidArgument
+from ctx_mcp.domain.errors import AGBError, FolderNotAllowed, InvalidArgument, UnsupportedOperation
 
 RETRY_S = 5.0
 """How soon a failed sync is tried again, and how often a folder is looked for that is gone."""
@@ -43,7 +43,7 @@ async def watch(sync: Callable[[bool], Awaitable[None]], folder: str, every_s: f
         sync: told whether to be quiet when there was nothing to do.
 
     Raises:
-        InvalidArgument, FolderNotAllowed: trying again would not help.
+        InvalidArgument, FolderNotAllowed, UnsupportedOperation: trying again would not help.
     """
     news = News()
     async with anyio.create_task_group() as group:
@@ -55,7 +55,7 @@ async def watch(sync: Callable[[bool], Awaitable[None]], folder: str, every_s: f
         while True:
             try:
                 await sync(is_quiet)
-            except (InvalidArgument, FolderNotAllowed):
+            except (InvalidArgument, FolderNotAllowed, UnsupportedOperation):
                 raise
             except AGBError as error:
                 failure = f"{error.message} [{error.error_code}]"

@@ -16,6 +16,19 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from ctx_mcp.client.byte_answers import (
+    CHUNK_BYTES,
+    Told,
+    bytes_known,
+    entry_of,
+    etag_of,
+    length_of,
+    moment_of,
+    read_part,
+    refusal_of,
+    resumable_etag,
+    total_of,
+)
 from ctx_mcp.client.connections import DEFAULT_HEADERS, Connections
 from ctx_mcp.client.retries import (
     Failure,
@@ -26,16 +39,9 @@ from ctx_mcp.client.retries import (
     failure_of_error,
     retry_after_s,
 )
-from ctx_mcp.domain.errors import (
-    AGBError,
-    BackendUnavailable,
-    FileNotFound,
-    UrlExpired,
-    VersionConflict,
-    error_from_code,
-)
+from ctx_mcp.client.tls import tls_trouble
+from ctx_mcp.domain.errors import AGBError, BackendUnavailable, FileExists, UrlExpired, VersionConflict
 from ctx_mcp.domain.models import FileContent, FileEntry, PresignedUrl
-from ctx_mcp.wire.json_values import as_text, parse_object
 
 Content = bytes | AsyncIterable[bytes] | Callable[[], AsyncIterable[bytes]]
 """What is sent; a function gives the same stream each time it is called, so that the upload can be repeated."""
@@ -43,10 +49,12 @@ Renew = Callable[[], Awaitable[PresignedUrl]]
 
 DEFAULT_POLICY = RetryPolicy()
 _TIMEOUT_S = 60.0
-_CHUNK_BYTES = 256 * 1024
 # What is stored is what is meant: an answer packed on the way could not be gone on with.
 _HEADERS = {**DEFAULT_HEADERS, "accept-encoding": "identity"}
-_BY_STATUS: dict[int, type[AGBError]] = {403: UrlExpired, 404: FileNotFound, 412: VersionConflict}
+
+
+class ConflictAfterLostTry(VersionConflict):
+    """Another version stands there, and an earlier try of this very upload, never answered, may have made it."""
 
 
 class _Refused(Exception):
@@ -104,7 +112,7 @@ class _Transfer:
         )
         async with self._connections.turns, self._connections.answer(request) as answer:
             if answer.status_code >= 300 and answer.status_code != 416:
-                raise _Refused(_refusal(answer.status_code, await answer.aread()), answer)
+                raise _Refused(refusal_of(answer.status_code, await answer.aread()), answer)
             yield answer
 
     async def recover(self, error: httpx.HTTPError | _Refused) -> None:
@@ -128,13 +136,15 @@ class _Transfer:
     def _final(self, error: httpx.HTTPError | _Refused, failure: Failure) -> AGBError:
         often = f", {self._tries.count} tries" if self._tries.count > 1 else ""
         if not isinstance(error, _Refused):
-            reason = f"{type(error).__name__}{often}"
             host = urlsplit(self._url.url).netloc.rpartition("@")[2]
+            if (trouble := tls_trouble(error)) is not None:
+                return BackendUnavailable(f"no connection to the file's URL at {host}: {trouble}")
+            reason = f"{type(error).__name__}{often}"
             return BackendUnavailable(f"the file's URL at {host} did not answer to the end ({reason})")
         told = error.error
-        if isinstance(told, VersionConflict) and self.may_be_done:
+        if isinstance(told, VersionConflict | FileExists) and self.may_be_done:
             note = "an earlier try of this upload got no answer, and may be what did it; look before you repeat it"
-            return VersionConflict(f"{told.message} ({note})", request_id=told.request_id)
+            return ConflictAfterLostTry(f"{told.message} ({note})", request_id=told.request_id)
         if failure is Failure.FINAL or not often:
             return told
         return type(told)(f"{told.message} ({self._tries.count} tries)", request_id=told.request_id)
@@ -157,6 +167,8 @@ async def send(
     *,
     size_bytes: int | None = None,
     if_match: str | None = None,
+    is_new: bool = False,
+    is_strict: bool = False,
     renew: Renew | None = None,
     connections: Connections | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
@@ -167,19 +179,58 @@ async def send(
 
     Args:
         size_bytes: of the whole content, where known beforehand.
-        if_match: store only if this is the current etag.
+        if_match: store only if this is the current etag (`*`: any).
+        is_new: store only where no file stands.
+        is_strict: refuse also where the same bytes stand already, which else count as this upload, sent again: for what
+            was made from the version before.
         renew: asks for another URL of the same file, where this one has expired.
         connections: to use instead of one opened for this file; whoever moves many files keeps them.
 
     Raises:
-        VersionConflict, UrlExpired, FileTooLarge: as named; nothing was stored, or the text says that it may have been.
+        VersionConflict, UrlExpired, FileTooLarge: as named; nothing was stored.
+        ConflictAfterLostTry: a `VersionConflict` of a repeat; whether the content was stored is not known.
+        FileExists: `is_new`, and a file stands there; of some stores a `VersionConflict`.
+        UnsupportedOperation: a store that knows no such condition.
         BackendUnavailable: the URL did not answer; whether the file was stored is not known.
     """
-    headers: dict[str, str] = {}
+    told = await put(
+        url,
+        content,
+        size_bytes=size_bytes,
+        if_match=if_match,
+        is_new=is_new,
+        is_strict=is_strict,
+        renew=renew,
+        connections=connections,
+        policy=policy,
+    )
+    return told.etag
+
+
+async def put(
+    url: PresignedUrl,
+    content: Content,
+    *,
+    size_bytes: int | None = None,
+    if_match: str | None = None,
+    is_new: bool = False,
+    is_strict: bool = False,
+    before_repeat: Callable[[], Awaitable[None]] | None = None,
+    renew: Renew | None = None,
+    connections: Connections | None = None,
+    policy: RetryPolicy = DEFAULT_POLICY,
+) -> Told:
+    """Send a whole file as `send` does, and return what the store tells of it.
+
+    Args:
+        before_repeat: asked before content is sent again that may have been stored; what it raises ends the upload.
+
+    Raises:
+        whatever `send` and `before_repeat` raise.
+    """
+    headers = _conditions(if_match, is_new=is_new, is_strict=is_strict)
     if size_bytes is not None:
         headers["Content-Length"] = str(size_bytes)
-    if if_match is not None:
-        headers["If-Match"] = f'"{if_match}"'
     once = None if isinstance(content, bytes) or callable(content) else _Once(content)
     async with _transfer(url, renew, connections, policy) as transfer:
         while True:
@@ -187,13 +238,15 @@ async def send(
                 async with transfer.answer(headers, once or _body(content)) as answer:
                     # To the end, so that the connection can be kept.
                     await answer.aread()
-                    return _etag(answer)
+                    return Told(etag_of(answer), moment_of(answer), size_bytes or 0)
             except (httpx.HTTPError, _Refused) as error:
                 if once is not None and once.is_begun:
                     transfer.begin_anew(is_repeatable=False)
                     # A new URL would be of no use either.
                     transfer.keep_url()
                 await transfer.recover(error)
+                if before_repeat is not None and transfer.may_be_done:
+                    await before_repeat()
 
 
 async def fetch(
@@ -202,10 +255,14 @@ async def fetch(
     renew: Renew | None = None,
     connections: Connections | None = None,
     policy: RetryPolicy = DEFAULT_POLICY,
+    tell: Callable[[Told], None] | None = None,
 ) -> AsyncGenerator[bytes]:
     """Yield a whole file, a few hundred kilobytes at a time; all of them are of one version.
 
     A download that breaks off goes on where it was, if the store says by an etag that the file is the same.
+
+    Args:
+        tell: is told what the store says of the version, with each answer until the first bytes have come.
 
     Raises:
         FileNotFound, UrlExpired, BackendUnavailable: as named.
@@ -217,9 +274,11 @@ async def fetch(
             headers = {"Range": f"bytes={position}-", "If-Range": etag} if position else {}
             try:
                 async with transfer.answer(headers) as answer:
-                    skipped = _bytes_known(answer, position, etag)
-                    etag = _resumable_etag(answer)
-                    async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+                    skipped = bytes_known(answer, position, etag)
+                    etag = resumable_etag(answer)
+                    if tell is not None and not position:
+                        tell(Told(etag_of(answer), moment_of(answer), length_of(answer, 0)))
+                    async for chunk in answer.aiter_bytes(CHUNK_BYTES):
                         new = chunk[skipped:]
                         skipped -= min(skipped, len(chunk))
                         if new:
@@ -231,8 +290,44 @@ async def fetch(
                 await transfer.recover(error)
 
 
+async def look(
+    url: PresignedUrl,
+    *,
+    renew: Renew | None = None,
+    connections: Connections | None = None,
+    policy: RetryPolicy = DEFAULT_POLICY,
+) -> Told:
+    """Ask what the store says of a file, for one byte of it: a URL to download by is no right to HEAD everywhere.
+
+    Raises:
+        FileNotFound, UrlExpired, BackendUnavailable: as named.
+    """
+    async with _transfer(url, renew, connections, policy) as transfer:
+        headers = {"Range": "bytes=0-0"}
+        while True:
+            try:
+                async with transfer.answer(headers) as answer:
+                    etag = etag_of(answer)
+                    if answer.status_code != 200:
+                        await answer.aread()
+                    if answer.status_code == 416 and etag is None and headers:
+                        # An empty file has no first byte, and some stores tell no etag with that.
+                        headers = {}
+                        continue
+                    whole = length_of(answer, 0) if answer.status_code == 200 else total_of(answer, 0)
+                    return Told(etag, moment_of(answer), whole)
+            except (httpx.HTTPError, _Refused) as error:
+                await transfer.recover(error)
+
+
 async def download(
-    url: PresignedUrl, path: str, offset: int, length: int, *, renew: Renew | None = None
+    url: PresignedUrl,
+    path: str,
+    offset: int,
+    length: int,
+    *,
+    renew: Renew | None = None,
+    connections: Connections | None = None,
 ) -> FileContent:
     """Fetch `length` bytes from `offset` on; fewer where the file ends.
 
@@ -241,20 +336,43 @@ async def download(
     """
     # No range is empty: for no bytes at all, one is asked for and dropped.
     headers = {"Range": f"bytes={offset}-{offset + max(length, 1) - 1}"}
-    async with _transfer(url, renew, None, DEFAULT_POLICY) as transfer:
+    async with _transfer(url, renew, connections, DEFAULT_POLICY) as transfer:
         while True:
             try:
                 async with transfer.answer(headers) as answer:
-                    return await _read_part(answer, path, offset, length)
+                    return await read_part(answer, path, offset, length)
             except (httpx.HTTPError, _Refused) as error:
                 await transfer.recover(error)
 
 
 async def upload(
-    url: PresignedUrl, path: str, content: bytes, if_match: str | None, *, renew: Renew | None = None
+    url: PresignedUrl,
+    path: str,
+    content: bytes,
+    if_match: str | None,
+    *,
+    is_new: bool = False,
+    is_strict: bool = False,
+    renew: Renew | None = None,
+    connections: Connections | None = None,
 ) -> FileEntry:
     """Send the whole file and return what is known of it; raises as `send`."""
-    return _entry(path, len(content), await send(url, content, if_match=if_match, renew=renew))
+    etag = await send(
+        url, content, if_match=if_match, is_new=is_new, is_strict=is_strict, renew=renew, connections=connections
+    )
+    return entry_of(path, len(content), etag)
+
+
+def _conditions(if_match: str | None, *, is_new: bool, is_strict: bool) -> dict[str, str]:
+    """Spell under which conditions to store. Source: RFC 9110 §13.1; RFC 7240 §4.4."""
+    headers: dict[str, str] = {}
+    if if_match is not None:
+        headers["If-Match"] = "*" if if_match == "*" else f'"{if_match}"'
+    if is_new:
+        headers["If-None-Match"] = "*"
+    if is_strict:
+        headers["Prefer"] = "handling=strict"
+    return headers
 
 
 def _body(content: Content) -> bytes | AsyncIterable[bytes]:
@@ -272,78 +390,3 @@ class _Once:
         self.is_begun = True
         async for chunk in self._chunks:
             yield chunk
-
-
-def _bytes_known(answer: httpx.Response, position: int, etag: str) -> int:
-    """Return how many bytes of this answer's body came before.
-
-    Raises:
-        VersionConflict: it is an answer about another version.
-    """
-    if not position:
-        return 0
-    told = answer.headers.get("etag")
-    if answer.status_code == 206 and told in (None, etag):
-        if answer.headers.get("content-range", "").startswith(f"bytes {position}-"):
-            return 0
-    elif told == etag and (answer.status_code == 200 or _total(answer, -1) == position):
-        # A store that knows no ranges, or a file of which only the end was not told.
-        return position
-    raise VersionConflict("the file changed while it was read; read it again from the start")
-
-
-def _resumable_etag(answer: httpx.Response) -> str:
-    """Return the etag by which a download can go on; empty where it cannot. Source: RFC 9110 §13.1.5."""
-    etag = answer.headers.get("etag", "")
-    return "" if etag.startswith("W/") or "content-encoding" in answer.headers else etag
-
-
-async def _read_part(answer: httpx.Response, path: str, offset: int, length: int) -> FileContent:
-    if answer.status_code == 416:
-        total = _total(answer, offset)
-        return FileContent(_entry(path, total, _etag(answer)), b"", min(offset, total))
-    is_part = answer.status_code == 206
-    # A store that knows no ranges sends the whole file: what lies outside is dropped as it comes.
-    content = await _slice(answer, 0 if is_part else offset, length)
-    start = offset if is_part else min(offset, _length(answer, offset))
-    total = _total(answer, offset + len(content)) if is_part else _length(answer, offset + len(content))
-    return FileContent(_entry(path, total, _etag(answer)), content, start)
-
-
-async def _slice(answer: httpx.Response, start: int, length: int) -> bytes:
-    """Read `length` bytes from `start` on, then stop reading."""
-    kept = bytearray()
-    position = 0
-    async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
-        kept += chunk[max(0, start - position) :]
-        position += len(chunk)
-        if len(kept) >= length:
-            break
-    return bytes(kept[:length])
-
-
-def _length(answer: httpx.Response, otherwise: int) -> int:
-    """Return the size of the answer's body, where it tells."""
-    length = answer.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else otherwise
-
-
-def _refusal(status: int, body: bytes) -> AGBError:
-    told = parse_object(body) or {}
-    if code := as_text(told.get("code")):
-        return error_from_code(code, as_text(told.get("message")) or code)
-    return _BY_STATUS.get(status, BackendUnavailable)(f"the file's URL answered {status}")
-
-
-def _entry(path: str, size_bytes: int, etag: str | None) -> FileEntry:
-    return FileEntry(file_id="", path=path, name=path.rpartition("/")[2], size_bytes=size_bytes, etag=etag)
-
-
-def _etag(answer: httpx.Response) -> str | None:
-    return answer.headers.get("etag", "").strip('"') or None
-
-
-def _total(answer: httpx.Response, otherwise: int) -> int:
-    """Return the whole file's size from `Content-Range: bytes 0-9/100`."""
-    total = answer.headers.get("content-range", "").rpartition("/")[2]
-    return int(total) if total.isdigit() else otherwise

@@ -54,7 +54,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: the name is empty or blank.
         """
-        return await self._get_context(GetContext(name=stripped("name", name), create=True))
+        return await self._get_context(GetContext(name=self._given("name", name), create=True))
 
     async def list(self, params: ContextListParams | None = None) -> ContextListResult:
         """List contexts, newest first."""
@@ -81,7 +81,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: no context, or an empty id or name.
         """
-        context_id, name = _context_id(context), stripped("context.name", context.name)
+        context_id, name = self._context_id(context), self._given("context.name", context.name)
         return await self._done(UpdateContext(context_id, name), {"context_id": context_id})
 
     async def delete(self, context: Context) -> OperationResult:
@@ -90,7 +90,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: no context, or an empty id.
         """
-        context_id = _context_id(context)
+        context_id = self._context_id(context)
         return await self._done(DeleteContext(context_id), {"context_id": context_id})
 
     async def get_file_download_url(self, context_id: str, file_path: str) -> FileUrlResult:
@@ -99,7 +99,9 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id or path.
         """
-        return await self._url(GetFileDownloadUrl(stripped("context_id", context_id), stripped("file_path", file_path)))
+        return await self._url(
+            GetFileDownloadUrl(self._given("context_id", context_id), self._given("file_path", file_path))
+        )
 
     async def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
         """Return a URL to which one PUT stores the file.
@@ -107,7 +109,9 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id or path.
         """
-        return await self._url(GetFileUploadUrl(stripped("context_id", context_id), stripped("file_path", file_path)))
+        return await self._url(
+            GetFileUploadUrl(self._given("context_id", context_id), self._given("file_path", file_path))
+        )
 
     async def delete_file(self, context_id: str, file_path: str) -> OperationResult:
         """Delete one file; one that is not there is a failure.
@@ -115,7 +119,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id or path.
         """
-        operation = DeleteFile(stripped("context_id", context_id), stripped("file_path", file_path))
+        operation = DeleteFile(self._given("context_id", context_id), self._given("file_path", file_path))
         return await self._done(operation, data=True)
 
     async def clear_async(self, context_id: str) -> ClearContextResult:
@@ -124,7 +128,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id.
         """
-        context_id = stripped("context_id", context_id)
+        context_id = self._given("context_id", context_id)
         try:
             reply = await self._transport.send(ClearContext(context_id))
         except AGBError as error:
@@ -141,7 +145,7 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id.
         """
-        context_id = stripped("context_id", context_id)
+        context_id = self._given("context_id", context_id)
         try:
             reply = await self._transport.send(GetContext(context_id=context_id))
         except AGBError as error:
@@ -178,6 +182,15 @@ class ContextCalls(FileCalls):
                 )
             await anyio.sleep(min(poll_interval, left_s))
 
+    def _given(self, parameter: str, value: object) -> str:
+        """Return a text that must not be blank, in the spelling to send: without blanks around it, as of AGB's SDK."""
+        return stripped(parameter, value)
+
+    def _context_id(self, context: object) -> str:
+        if not isinstance(context, Context):
+            raise InvalidArgument("context must be a Context, as get, create and list return it")
+        return self._given("context.id", context.id)
+
     async def _get_context(self, operation: GetContext) -> ContextResult:
         try:
             reply = await self._transport.send(operation)
@@ -193,17 +206,18 @@ class ContextCalls(FileCalls):
         login_region_id: str | None,
         context_id: str | None,
     ) -> ContextResult:
-        by_name, by_id = (name or "").strip(), (context_id or "").strip()
-        if not by_name and not by_id:
+        by_name = self._given("name", name) if (name or "").strip() else None
+        by_id = self._given("context_id", context_id) if (context_id or "").strip() else None
+        if by_name is None and by_id is None:
             raise InvalidArgument("give name or context_id; both are empty")
         if by_name and by_id:
             raise InvalidArgument("give name or context_id, not both")
         if create and by_id:
             raise InvalidArgument("create goes with a name, not with context_id")
-        return await self._get_context(GetContext(by_id or None, by_name or None, create, login_region_id or None))
+        return await self._get_context(GetContext(by_id, by_name, create, login_region_id or None))
 
     async def _list_files(self, operation: ListFiles) -> ContextFileListResult:
-        operation = replace(operation, context_id=stripped("context_id", operation.context_id))
+        operation = replace(operation, context_id=self._given("context_id", operation.context_id))
         try:
             reply = await self._send_page(operation)
         except AGBError as error:
@@ -237,12 +251,6 @@ def _failed(kind: type[ResultT], error: AGBError) -> ResultT:
     if isinstance(error, ClientNotOpen):
         raise error
     return kind(request_id=error.request_id, success=False, error_message=error.message, error_code=error.error_code)
-
-
-def _context_id(context: object) -> str:
-    if not isinstance(context, Context):
-        raise InvalidArgument("context must be a Context, as get, create and list return it")
-    return stripped("context.id", context.id)
 
 
 def _context(record: ContextRecord) -> Context:

@@ -32,6 +32,7 @@ from ctx_mcp.wire.operations import BindContexts, GetSyncInfo, GetTask, ListBind
 
 Callback = Callable[[bool], object]
 _FINAL = (SyncStatusWord.SUCCESS, SyncStatusWord.FAILED)
+_BIND_WAIT_S = 120.0
 _DOWNLOAD_WAIT_S = 300.0
 _LONGEST_PAUSE_S = 1.0
 _ROW_GRACE_S = 5.0
@@ -75,7 +76,7 @@ class AsyncContextManager:
         Args:
             context_id: goes with `path` only.
             path: the mount path of the binding, or a path below it.
-            mode: `upload` (the default), `download` or `both`.
+            mode: `upload` (what a service does where it is not told), `download` or `both`.
             callback: is called in the event loop.
             max_retries: together with `retry_interval` bounds the wait: so many times so long.
             retry_interval: the longest pause between two looks, in milliseconds; the first is 20 ms.
@@ -89,7 +90,7 @@ class AsyncContextManager:
             raise InvalidArgument("callback must be callable; max_retries comes after it")
         try:
             context_id, path = _read_pair(context_id, path)
-            operation = StartSync(context_id, path, self._session_id, sync_mode.value)
+            operation = StartSync(context_id, path, self._session_id, sync_mode and sync_mode.value)
             reply = await self._transport.send(operation)
         except AGBError as error:
             result = failed(ContextSyncResult, error)
@@ -104,9 +105,10 @@ class AsyncContextManager:
         return ContextSyncResult(reply.request_id, True)
 
     async def bind(self, *contexts: ContextSync, wait_for_completion: bool = True) -> ContextBindResult:
-        """Bind more contexts, all of them or none, and wait until what is to be downloaded is there.
+        """Bind more contexts, all of them or none, and wait until they are listed and their downloads are there.
 
-        A download that failed shows in `info`, not here.
+        A download that failed shows in `info`, not here. Contexts that are not listed after 120 s are a failure, of
+        which the AgentBay SDK says nothing.
 
         Raises:
             InvalidArgument: something else than a `ContextSync`, or one without id or path.
@@ -119,7 +121,10 @@ class AsyncContextManager:
         except AGBError as error:
             return failed(ContextBindResult, error)
         if wait_for_completion:
-            await self.wait_for_downloads({request.context_id for request in requests})
+            context_ids = {request.context_id for request in requests}
+            if problem := await self._wait_until_bound(context_ids):
+                return ContextBindResult(reply.request_id, False, problem)
+            await self.wait_for_downloads(context_ids, asked_one_by_one=requests)
         return ContextBindResult(reply.request_id, True)
 
     async def list_bindings(self) -> ContextBindingsResult:
@@ -136,12 +141,20 @@ class AsyncContextManager:
         ]
         return ContextBindingsResult(reply.request_id, True, bindings)
 
-    async def wait_for_downloads(self, context_ids: Collection[str]) -> None:
-        """Wait until the downloads of these contexts have ended, well or not; at most 300 s."""
+    async def wait_for_downloads(
+        self, context_ids: Collection[str], *, asked_one_by_one: Iterable[BindingRequest] = ()
+    ) -> None:
+        """Wait until the downloads of these contexts have ended, well or not; at most 300 s.
+
+        Args:
+            asked_one_by_one: bindings to ask about each for itself, as the SDK does after a bind.
+        """
         began_at = anyio.current_time()
+        each = [GetSyncInfo(self._session_id, one.context_id, one.path) for one in asked_one_by_one]
+        looks = each or [GetSyncInfo(self._session_id)]
 
         async def look() -> bool | None:
-            rows = await self._call(GetSyncInfo(self._session_id, task_type=SyncMode.DOWNLOAD.value))
+            rows = [row for operation in looks for row in await self._call(operation)]
             is_late = anyio.current_time() - began_at > _ROW_GRACE_S
             return have_ended(rows, context_ids, missing_have_ended=is_late) or None
 
@@ -151,6 +164,20 @@ class AsyncContextManager:
         except AGBError as error:
             # The binding stands, which is what was asked for; whoever uses it will meet the reason.
             _logger.warning("downloads of session %s cannot be watched: %s", self._session_id, error)
+
+    async def _wait_until_bound(self, context_ids: Collection[str]) -> str | None:
+        """Wait until the service lists these contexts; return what is wrong if it does not."""
+
+        async def look() -> bool | None:
+            bound = {each.context_id for each in await self._call(ListBindings(self._session_id))}
+            return bound >= set(context_ids) or None
+
+        try:
+            if await look_until_seen(look, within_s=_BIND_WAIT_S, longest_pause_s=_LONGEST_PAUSE_S):
+                return None
+        except AGBError as error:
+            return f"the service agreed to bind the contexts, but cannot be asked for them: {error.message}"
+        return f"the service agreed to bind the contexts, but does not list them after {_BIND_WAIT_S:g} s"
 
     async def _report_end(
         self, operation: StartSync, reply: Reply[StartedSyncs], wait: _Wait, callback: Callback
@@ -264,9 +291,9 @@ def _read_wait(max_retries: int, retry_interval: int) -> _Wait:
     return _Wait(max_retries * retry_interval / 1000, retry_interval / 1000)
 
 
-def _read_mode(mode: str | None) -> SyncMode:
+def _read_mode(mode: str | None) -> SyncMode | None:
     try:
-        return SyncMode(mode or SyncMode.UPLOAD)
+        return SyncMode(mode) if mode else None
     except ValueError as error:
         raise InvalidArgument(f"mode must be one of {', '.join(SyncMode)}, not {mode!r}") from error
 

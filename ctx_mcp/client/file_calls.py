@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ctx_mcp.client.transport import Transport
 from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
-from ctx_mcp.domain.errors import InvalidArgument, UnsupportedOperation
+from ctx_mcp.domain.errors import FileNotFound, InvalidArgument, PathConflict, UnsupportedOperation
 from ctx_mcp.domain.models import (
     ChangedFiles,
     ContextRecord,
@@ -179,9 +179,9 @@ class FileCalls:
         operation = MoveFiles(context_id, from_path, to_path, to_context_id, copy)
         if self.capabilities.native_files:
             return await self.call(operation)
-        from ctx_mcp.client import composed
+        from ctx_mcp.client import composed_trees
 
-        return await composed.move_file(self, operation)
+        return await composed_trees.move_file(self, operation)
 
     async def remove_file(self, context_id: str, file_path: str, *, if_match: str | None = None) -> None:
         """Delete one file.
@@ -210,9 +210,9 @@ class FileCalls:
         operation = DeleteFolder(context_id, folder_path)
         if self.capabilities.native_files:
             return await self.call(operation)
-        from ctx_mcp.client import composed
+        from ctx_mcp.client import composed_trees
 
-        return await composed.delete_folder(self, operation)
+        return await composed_trees.delete_folder(self, operation)
 
     async def search_files(
         self,
@@ -231,12 +231,14 @@ class FileCalls:
 
         Raises:
             InvalidArgument, InvalidPattern, InvalidToken, ContextNotFound: as named.
-            UnsupportedOperation: the backend has no search.
         """
-        if not self.capabilities.search:
-            raise UnsupportedOperation("this backend cannot search; list its folders and read the files instead")
         what = (query, glob, regex, case_sensitive, output, context_lines, max_results, next_token)
-        return await self.call(SearchFiles(context_id, *what))
+        operation = SearchFiles(context_id, *what)
+        if self.capabilities.search:
+            return await self.call(operation)
+        from ctx_mcp.client import composed_search
+
+        return await composed_search.search_files(self, operation)
 
     async def list_versions(
         self, context_id: str, path: str = "/", *, max_results: int = 50, next_token: str | None = None
@@ -266,6 +268,17 @@ class FileCalls:
     def _demand_history(self) -> None:
         if not self.capabilities.history:
             raise _no_history()
+
+    async def is_folder(self, context_id: str, path: str) -> bool:
+        """Tell whether a folder with anything in it stands at a path.
+
+        Raises:
+            ContextNotFound, InvalidPath: as named.
+        """
+        try:
+            return bool((await self.list_page(ListFiles(context_id, path, max_results=1))).entries)
+        except (PathConflict, FileNotFound):
+            return False
 
     async def list_page(self, operation: ListFiles) -> FilePage:
         """Answer one page of a folder, by token also where the backend knows page numbers only.

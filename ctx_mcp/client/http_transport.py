@@ -19,6 +19,7 @@ import httpx
 
 from ctx_mcp.client.circuit import Circuit
 from ctx_mcp.client.connections import DEFAULT_HEADERS, Connections
+from ctx_mcp.client.key_hiding import hide_key
 from ctx_mcp.client.retries import (
     Failure,
     RetryBudget,
@@ -28,19 +29,21 @@ from ctx_mcp.client.retries import (
     failure_of_error,
     retry_after_s,
 )
+from ctx_mcp.client.tls import tls_trouble
 from ctx_mcp.client.transport import current_actor
 from ctx_mcp.domain.errors import (
+    AccessDenied,
     AGBError,
     BackendProtocolError,
     BackendUnavailable,
     ClientNotOpen,
     InvalidArgument,
     RemoteError,
+    Unauthenticated,
 )
 from ctx_mcp.domain.models import FoundContext
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.dialect import Dialect
-from ctx_mcp.wire.http_messages import HttpRequest
 from ctx_mcp.wire.native import ACTOR_HEADER
 from ctx_mcp.wire.operations import Capabilities, DeleteContext, GetContext, Operation, R, Reply, UpdateContext
 from ctx_mcp.wire.repeating import repeating_of, settle_error, settle_result
@@ -56,6 +59,19 @@ def endpoint_url(endpoint: str) -> str:
     if not text:
         raise InvalidArgument("the endpoint is empty; give a host or a URL such as http://127.0.0.1:8766")
     return text if text.startswith(("http://", "https://")) else f"https://{text}"
+
+
+def _address_of(url: str) -> httpx.URL:
+    try:
+        address = httpx.URL(url)
+        host = address.host
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise InvalidArgument(f"the endpoint {url!r} is no URL: {error}") from error
+    if address.port is not None and not 0 < address.port < 65536:
+        raise InvalidArgument(f"the endpoint {url!r} is no URL: {address.port} is no port")
+    if not host:
+        raise InvalidArgument(f"the endpoint {url!r} names no host; give one such as http://127.0.0.1:8766")
+    return address
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +112,22 @@ class HttpTransport:
         self._budget = RetryBudget()
         self._connections: Connections | None = None
         self.endpoint = endpoint_url(endpoint)
+        self._address = _address_of(self.endpoint)
+        self._base_path = self._address.raw_path.decode("ascii").rstrip("/")
 
     @property
     def capabilities(self) -> Capabilities:
         return self._dialect.capabilities
+
+    def pool(self) -> Connections:
+        """Return the connections that its calls go by.
+
+        Raises:
+            ClientNotOpen: it is not entered.
+        """
+        if self._connections is None:
+            raise ClientNotOpen("the client is not open; use it as `async with AsyncClient(…) as client:`")
+        return self._connections
 
     async def __aenter__(self) -> Self:
         self._connections = Connections(self.endpoint, self._timeout_s)
@@ -122,10 +150,13 @@ class HttpTransport:
                 the operation may have been done.
             AGBError: what the service answered.
         """
-        if self._connections is None:
-            raise ClientNotOpen("the client is not open; use it as `async with AsyncClient(…) as client:`")
-        async with self._connections.turns:
-            return await self._send(self._connections, operation)
+        connections = self.pool()
+        try:
+            async with connections.turns:
+                return await self._send(connections, operation)
+        except AGBError as error:
+            hide_key(error, self._api_key)
+            raise
 
     async def _send(self, connections: Connections, operation: Operation[R]) -> Reply[R]:
         request = self._spell(operation)
@@ -137,21 +168,36 @@ class HttpTransport:
                 self._budget.give_back()
                 self._tell(operation, outcome.result)
                 return outcome
+            hide_key(outcome.error, self._api_key)
             pause_s = tries.next_pause(outcome.failure, outcome.retry_after_s, anyio.current_time())
             if pause_s is None:
                 raise self._final(operation, outcome, tries) from outcome.error
             _logger.debug("%s is tried again in %.2f s: %s", type(operation).__name__, pause_s, outcome.error)
             await anyio.sleep(pause_s)
 
-    def _spell(self, operation: Operation[object]) -> HttpRequest:
-        request = self._dialect.spell_request(operation, self._api_key)
-        headers = {**DEFAULT_HEADERS, **request.headers}
+    def _spell(self, operation: Operation[object]) -> httpx.Request:
+        """Spell a request, which can be sent more than once.
+
+        Raises:
+            InvalidArgument: the API has no such call, or a text of it cannot be sent.
+        """
+        spelled = self._dialect.spell_request(operation, self._api_key)
+        headers = {**DEFAULT_HEADERS, **spelled.headers}
         if (actor := current_actor()) and self._dialect.capabilities.history:
             headers[ACTOR_HEADER] = quote(f"{actor} on {platform.node()}", safe=" ()/:;@,+")
-        return replace(request, headers=headers)
+        try:
+            query = f"?{urlencode(spelled.query)}" if spelled.query else ""
+            # Beside the address, which is parsed once: httpx would do it with every call.
+            target = f"{self._base_path}{spelled.path}{query}".encode("ascii")
+            body = spelled.body or None
+            return httpx.Request(
+                spelled.method, self._address, headers=headers, content=body, extensions={"target": target}
+            )
+        except UnicodeEncodeError as error:
+            raise InvalidArgument("a text of the call holds half a surrogate pair, which is no character") from error
 
     async def _try_once(
-        self, connections: Connections, operation: Operation[R], request: HttpRequest, tries: Tries
+        self, connections: Connections, operation: Operation[R], request: httpx.Request, tries: Tries
     ) -> Reply[R] | _Failed:
         refusal = self._circuit.refusal(anyio.current_time())
         if refusal is not None:
@@ -160,7 +206,7 @@ class HttpTransport:
         try:
             with anyio.move_on_after(tries.deadline - anyio.current_time()):
                 answer = await self._exchange(connections, request)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except httpx.HTTPError as error:
             failure = failure_of_error(error)
             if failure is Failure.FINAL:
                 self._circuit.dropped()
@@ -176,15 +222,8 @@ class HttpTransport:
         self._circuit.answered()
         return self._read(operation, answer, may_be_done=tries.may_be_done)
 
-    async def _exchange(self, connections: Connections, request: HttpRequest) -> httpx.Response:
-        try:
-            # Spelled here: httpx would parse the address once more to add the query.
-            query = f"?{urlencode(request.query)}" if request.query else ""
-            url = self.endpoint + request.path + query
-            message = httpx.Request(request.method, url, headers=dict(request.headers), content=request.body or None)
-        except UnicodeEncodeError as error:
-            raise InvalidArgument("a text of the call holds half a surrogate pair, which is no character") from error
-        async with connections.answer(message) as answer:
+    async def _exchange(self, connections: Connections, request: httpx.Request) -> httpx.Response:
+        async with connections.answer(request) as answer:
             await answer.aread()
             return answer
 
@@ -202,6 +241,9 @@ class HttpTransport:
             if failure is not Failure.FINAL or isinstance(error, BackendProtocolError):
                 return _Failed(failure, error, status, retry_after_s(answer.headers, datetime.now(UTC)))
             settled = settle_error(operation, error) if may_be_done else error
+            if settled is error and isinstance(error, AccessDenied | RemoteError | Unauthenticated):
+                # A wrong key or a wrong address rather than a wrong call: which one was asked has to be said.
+                return _Failed(failure, error, status)
             if settled is error:
                 raise
             if settled is not None:
@@ -221,6 +263,8 @@ class HttpTransport:
             if failed.retry_after_s is not None:
                 text += f"; it asks to come again in {failed.retry_after_s:g} s"
             return _with_text(error, failed.status, f"{text}{doubt})")
+        if (trouble := tls_trouble(error)) is not None:
+            return BackendUnavailable(f"no connection for {where}: {trouble}")
         reason = f"{type(error).__name__}: {error}".rstrip(": ") if not isinstance(error, AGBError) else error.message
         return BackendUnavailable(
             f"no answer to {where} ({reason}{often}); "
@@ -245,12 +289,23 @@ class HttpTransport:
         self._watches[token] = (context_id, listener)
         return lambda: self._watches.pop(token, None) and None
 
-    def _tell(self, operation: Operation[object], result: object) -> None:
-        changed_ids = operation.changed_contexts()
-        is_listed = _changes_list(operation, result)
-        for context_id, listener in list(self._watches.values()):
-            if is_listed if context_id is None else context_id in changed_ids:
+    def tell_done(self, operation: Operation[object]) -> None:
+        """Tell whoever watches of a change that was made by presigned URL."""
+        self._tell(operation, None)
+
+    def tell_changed(self, context_id: str) -> None:
+        """Call whoever watches a context whose files this process changed by other means than an operation."""
+        for watched_id, listener in list(self._watches.values()):
+            if watched_id == context_id:
                 listener()
+
+    def _tell(self, operation: Operation[object], result: object) -> None:
+        for changed_id in dict.fromkeys(operation.changed_contexts()):
+            self.tell_changed(changed_id)
+        if _changes_list(operation, result):
+            for watched_id, listener in list(self._watches.values()):
+                if watched_id is None:
+                    listener()
 
 
 def _doubt(operation: Operation[object], failure: Failure, tries: Tries) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from enum import Enum
 
 import httpx
 
+from ctx_mcp.client.tls import tls_trouble
 from ctx_mcp.domain.errors import AGBError, BackendProtocolError, BackendUnavailable, RemoteError
 
 
@@ -123,19 +123,10 @@ _NO_FACTS = (AGBError, BackendUnavailable, BackendProtocolError, RemoteError)
 def failure_of_error(error: Exception) -> Failure:
     """Tell what is known of a request that ended in an error of httpx."""
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
-        return Failure.FINAL if is_untrusted(error) else Failure.UNSENT
+        return Failure.UNSENT if tls_trouble(error) is None else Failure.FINAL
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol | httpx.InvalidURL):
         return Failure.FINAL
     return Failure.UNANSWERED
-
-
-def is_untrusted(error: BaseException | None) -> bool:
-    """Tell whether a connection was given up because the other side's certificate is not trusted."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def failure_of_answer(status: int, error: AGBError) -> Failure:

@@ -21,7 +21,7 @@ from ctx_mcp.client.results import (
 from ctx_mcp.client.transport import Transport
 from ctx_mcp.client.waiting import Background, look_until_seen
 from ctx_mcp.domain.clock import to_iso
-from ctx_mcp.domain.errors import AGBError, InvalidArgument, SessionNotFound
+from ctx_mcp.domain.errors import AGBError, InvalidArgument, RemoteError, SessionNotFound
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.policies import ContextSync
 from ctx_mcp.domain.sessions import Session as SessionRecord
@@ -104,7 +104,7 @@ class AsyncSession:
     async def get_status(self) -> SessionStatusResult:
         """Return the session's state; of one that is released, a failure with `InvalidMcpSession.NotFound`."""
         try:
-            reply = await self._transport.send(GetSession(self.session_id))
+            reply = await self._transport.send(GetSession(self.session_id, only_state=True))
         except AGBError as error:
             result = failed(SessionStatusResult, error)
             result.code, result.http_status_code = error.error_code, error.http_status
@@ -157,9 +157,14 @@ class AsyncSession:
 
     async def _look_whether_gone(self) -> bool | None:
         try:
-            reply = await self._transport.send(GetSession(self.session_id))
+            reply = await self._transport.send(GetSession(self.session_id, only_state=True))
         except SessionNotFound:
             return True
+        except RemoteError as error:
+            # The clouds have other codes for it too. Source: wire/agb.md 4, delete.
+            if "not found" in error.message.lower() or "notfound" in error.error_code.lower():
+                return True
+            raise
         return True if reply.result.state == SessionState.FINISH else None
 
     async def _done(self, operation: Operation[None]) -> OperationResult:
@@ -212,18 +217,26 @@ class AsyncSessions:
         return SessionResult(reply.request_id, True, session=self._session(wanted))
 
     async def list(
-        self, labels: dict[str, str] | None = None, page: int | None = None, limit: int | None = None
+        self,
+        labels: dict[str, str] | None = None,
+        page: int | None = None,
+        limit: int | None = None,
+        *,
+        status: str | None = None,
+        image_id: str | None = None,
     ) -> SessionListResult:
         """List the ids of running sessions that carry all of `labels`, newest first.
 
         Args:
             page: from 1 on; those before it are walked through. One that does not exist is a failure.
             limit: rows of a page, 10 by default.
+            status, image_id: for the AgentBay cloud; elsewhere running sessions are all there are, without an image.
         """
         number = 1 if page is None else page
         if number < 1:
             return failed(SessionListResult, InvalidArgument(f"page {number} cannot be reached: pages begin with 1"))
-        asked = ListSessions(dict(labels or {}), DEFAULT_LIMITS.default_list_count if limit is None else limit)
+        size = DEFAULT_LIMITS.default_list_count if limit is None else limit
+        asked = ListSessions(dict(labels or {}), size, None, status, image_id)
         try:
             reply = await self._transport.send(asked)
             for current in range(1, number):

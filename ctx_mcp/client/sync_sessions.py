@@ -138,10 +138,16 @@ class Sessions(_Blocking):
         return self._blocking(self._run(self._sessions.get, session_id))
 
     def list(
-        self, labels: dict[str, str] | None = None, page: int | None = None, limit: int | None = None
+        self,
+        labels: dict[str, str] | None = None,
+        page: int | None = None,
+        limit: int | None = None,
+        *,
+        status: str | None = None,
+        image_id: str | None = None,
     ) -> SessionListResult:
         """See `AsyncSessions.list`."""
-        return self._run(self._sessions.list, labels, page, limit)
+        return self._run(self._sessions.list, labels, page, limit, status=status, image_id=image_id)
 
     def delete(self, session: Session, sync_context: bool = False) -> DeleteResult:
         """See `AsyncSessions.delete`."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+
+if TYPE_CHECKING:
+    from ctx_mcp.client.connections import Connections
 
 MAX_ACTOR_CHARS = 200
 _actor: ContextVar[str] = ContextVar("actor", default="")
@@ -59,3 +62,42 @@ class Transport(Protocol):
             AGBError: the backend cannot be watched.
         """
         ...
+
+
+@runtime_checkable
+class OwnNews(Protocol):
+    """A transport that sees only the changes it carries, and has to be told of those made by presigned URL."""
+
+    def tell_done(self, operation: Operation[object]) -> None:
+        """Tell whoever watches what this operation changes: it is done, by other ways than `send`."""
+        ...
+
+
+def tell_done(transport: Transport, operation: Operation[object]) -> None:
+    """Let the watchers of a transport know of a change that was made by presigned URL.
+
+    Where the service itself tells of changes there is nothing to do. A transport around another passes this on.
+    """
+    if isinstance(transport, OwnNews):
+        transport.tell_done(operation)
+
+
+@runtime_checkable
+class Pooled(Protocol):
+    """A transport with kept-alive connections, by which presigned URLs can be asked too."""
+
+    def pool(self) -> Connections | None:
+        """Return the connections, or None where the transport around which this one is has none.
+
+        Raises:
+            ClientNotOpen: it is not entered.
+        """
+        ...
+
+
+def pool_of(transport: Transport) -> Connections | None:
+    """Return the connections to use for presigned URLs beside a transport's calls; None for some of one's own.
+
+    A call that holds its turn must not wait for another's: what streams from one URL to another takes its own.
+    """
+    return transport.pool() if isinstance(transport, Pooled) else None

@@ -52,6 +52,7 @@ sides of the wire: `error_from_code` turns a code received back into its class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 
@@ -70,6 +71,11 @@ class AGBError(Exception):
     def error_code(self) -> str:
         """The code of this very error; only `RemoteError` differs from its class's `code`."""
         return self.code
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change each of the error's texts, as where one quotes what must not be shown."""
+        self.message, self.request_id = change(self.message), change(self.request_id)
+        self.args = (self.message,)
 
 
 AgentBayError = AGBError
@@ -335,6 +341,10 @@ class RemoteError(AGBError):
     @property
     def error_code(self) -> str:
         return self._remote_code or self.code
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        super().rewrite(change)
+        self._remote_code = change(self._remote_code)
 
 
 def _tree(root: type[AGBError]) -> list[type[AGBError]]:

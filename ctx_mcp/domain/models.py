@@ -200,7 +200,7 @@ class SearchMatch:
     """A matching file, and with `SearchOutput.LINES` one matching line of it (numbered from 1, without its end).
 
     A line longer than the service shows is cut around the match and `is_clipped`. `match_count` counts the file's
-    matching lines, where they were counted, up to `MAX_COUNTED_LINES`.
+    matching lines, where they were counted, up to `MAX_COUNTED_LINES`. `etag` is empty where a backend tells none.
     """
 
     path: str
@@ -216,8 +216,8 @@ class SearchMatch:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """Matches in path order. `next_token` goes on behind the last one; there may be a token and no match, when the
-    time of one call was over before the whole tree was looked through.
+    """Matches in path order. `next_token` goes on behind the last one; there may be a token and no match, when one
+    call had looked for as long, or through as much, as it may before it had seen the whole tree.
 
     `files_searched` counts the files this page went through, without those that an index ruled out unseen, and
     `files_skipped` those too large or not text.

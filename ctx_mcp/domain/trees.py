@@ -22,7 +22,8 @@ class LocalFile(NamedTuple):
 
 
 class ContextFile(NamedTuple):
-    """The current version of a file of a context. `mtime_ns` is the writer's, or else the moment of the write."""
+    """The current version of a file of a context. `mtime_ns` is the writer's, or else the moment of the write; where
+    `is_dated` is False nobody told either, and it is that of the listing."""
 
     name: str
     version: int
@@ -30,6 +31,7 @@ class ContextFile(NamedTuple):
     digest: str | None
     mode: int | None
     mtime_ns: int
+    is_dated: bool = True
 
 
 class BaseFile(NamedTuple):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ctx_mcp.client.transport import Transport
+from ctx_mcp.client.transport import Transport, pool_of, tell_done
 from ctx_mcp.domain.errors import ContextNotFound, ReadOnly
 from ctx_mcp.domain.models import ContextRecord
 from ctx_mcp.domain.paths import ROOT, looks_like_context_id
@@ -18,6 +19,9 @@ from ctx_mcp.domain.sessions import Binding, BindingRequest, SyncMode
 from ctx_mcp.settings import ServerSettings
 from ctx_mcp.wire import operations as ops
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+
+if TYPE_CHECKING:
+    from ctx_mcp.client.connections import Connections
 
 READS: tuple[type[Operation[object]], ...] = (
     ops.ListContexts,
@@ -84,6 +88,12 @@ class GuardedTransport:
         self, listener: Callable[[], None], context_id: str | None = None, path: str = ROOT
     ) -> Callable[[], None]:
         return await self._transport.watch(listener, context_id, path)
+
+    def tell_done(self, operation: Operation[object]) -> None:
+        tell_done(self._transport, operation)
+
+    def pool(self) -> Connections | None:
+        return pool_of(self._transport)
 
     async def send(self, operation: Operation[R]) -> Reply[R]:
         """Have one operation done, unless it changes what may not be changed.

@@ -29,7 +29,7 @@ from ctx_mcp.server.access import GuardedTransport
 from ctx_mcp.server.boundary import fence_for
 from ctx_mcp.server.callers import actor_of
 from ctx_mcp.server.confirmation import Confirmation
-from ctx_mcp.server.errors import error_result, unexpected_result, validation_result
+from ctx_mcp.server.errors import error_result, lacking_result, unexpected_result, validation_result
 from ctx_mcp.server.instructions import instructions_for
 from ctx_mcp.server.offer import Offer
 from ctx_mcp.server.progress import Progress
@@ -58,19 +58,21 @@ class ContextServer(Server[dict[str, Any]]):
         settings: ServerSettings = DEFAULT_SERVER_SETTINGS,
         secret: Secret | None = None,
         tasks: TaskSource | None = None,
+        backend: str = "",
     ) -> None:
         """Make a server.
 
         Args:
-            tools: all there are; the settings say which of them are offered.
+            tools: all there are; the settings and what the backend can do say which of them are offered.
+            backend: what users call it.
             tasks: where hosts that follow tasks themselves find them; the service's own where none is given.
             secret: keys for what clients carry between two calls; this process's own where none is given.
 
         Raises:
             InvalidArgument: the settings name what there is not.
         """
-        self._offer = Offer(tools, settings)
-        self._definitions = [tool.definition() for tool in self._offer.tools.values()]
+        self._offer = Offer(tools, settings, service.capabilities, backend=backend)
+        self._definitions = [self._offer.definition(tool) for tool in self._offer.tools.values()]
         self._instructions = instructions_for(self._offer, read_only=settings.read_only)
         self._confirmation = Confirmation(settings.confirm, RequestStates(secret or own_secret()))
         self.guard: GuardedTransport | None = None
@@ -178,7 +180,8 @@ class ContextServer(Server[dict[str, Any]]):
     ) -> Answer | mcp_types.InputRequiredResult:
         """Do what a tool does, or return what must be answered before."""
         arguments = tool.accept(params.arguments)
-        if tool.confirms is not None and self._confirmation.is_wanted:
+        is_asked = self._confirmation.is_wanted and not self._confirmation.is_given(ctx, arguments)
+        if tool.confirms is not None and is_asked:
             question = await tool.confirms(self._service, arguments, self._confirmation.is_for_all)
             if question is not None:
                 if self.guard is not None:
@@ -191,6 +194,8 @@ class ContextServer(Server[dict[str, Any]]):
         return await tool.answer(self._service, arguments, Progress(ctx.session.report_progress))
 
     def _refuse_tool(self, name: str) -> mcp_types.CallToolResult:
+        if (need := self._offer.lacking.get(name)) is not None:
+            return lacking_result(name, need, self._offer)
         if name in self._offer.withheld:
             error = ReadOnly(f"{name} changes contexts, and this server is read-only by its settings")
             return error_result(error, self._offer)
@@ -234,7 +239,7 @@ class ContextServer(Server[dict[str, Any]]):
         return mcp_types.ListPromptsResult(prompts=list(prompts.PROMPTS))
 
     async def _get_prompt(self, _: Request, params: mcp_types.GetPromptRequestParams) -> mcp_types.GetPromptResult:
-        return await prompts.get_prompt(self._service, params.name, params.arguments)
+        return await prompts.get_prompt(self._service, self._offer, params.name, params.arguments)
 
     async def _complete(self, _: Request, params: mcp_types.CompleteRequestParams) -> mcp_types.CompleteResult:
         return await completions.complete(self._service, params)

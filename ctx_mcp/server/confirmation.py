@@ -39,6 +39,10 @@ class Confirmation:
         """Whether small losses are to be confirmed too."""
         return self._mode == ALWAYS
 
+    def is_given(self, ctx: Request, arguments: Arguments) -> bool:
+        """Tell whether a call brings its confirmation along, so that no question need be made of what would be lost."""
+        return self._mode != ALWAYS and not _can_be_asked(ctx) and getattr(arguments, _KEY, False) is True
+
     async def ask(
         self, ctx: Request, params: mcp_types.CallToolRequestParams, arguments: Arguments, question: Question
     ) -> mcp_types.InputRequiredResult | None:
@@ -50,11 +54,10 @@ class Confirmation:
             ConfirmationNeeded, ConfirmationDeclined, ConfirmationImpossible: as named.
             MCPError: the answer belongs to another question, or comes too late.
         """
-        is_modern = ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
-        if not _takes_forms(ctx) or not (is_modern or ctx.session.can_send_request):
+        if not _can_be_asked(ctx):
             self._demand_argument(arguments, question)
             return None
-        if is_modern:
+        if _is_modern(ctx):
             return await self._ask_by_result(ctx, params, arguments, question)
         _demand_accepted(await _ask_live(ctx, question), question)
         return None
@@ -82,6 +85,14 @@ class Confirmation:
             input_requests={_KEY: mcp_types.ElicitRequest(params=_form(question))},
             request_state=await self._states.sign(bound_to),
         )
+
+
+def _is_modern(ctx: Request) -> bool:
+    return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
+
+
+def _can_be_asked(ctx: Request) -> bool:
+    return _takes_forms(ctx) and (_is_modern(ctx) or ctx.session.can_send_request)
 
 
 def _takes_forms(ctx: Request) -> bool:

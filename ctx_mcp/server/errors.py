@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ctx_mcp.domain.errors import AGBError
 from ctx_mcp.server.boundary import fence_for
 from ctx_mcp.server.bounds import MAX_ERROR_CHARS, clipped
+from ctx_mcp.server.needs import Need
 from ctx_mcp.server.offer import Offer
 from ctx_mcp.server.schemas import input_schema
 from ctx_mcp.server.tool import AnyTool
@@ -58,7 +59,7 @@ NEXT_STEP: dict[str, str] = {
     "Confirm.Declined": "Leave it as it is; call again only if the user says so.",
     "Confirm.Impossible": "Tell the user: this host cannot ask, and CTX_MCP_CONFIRM=always demands that it does.",
     "Operation.Unknown": "Use one of the tools listed by this server.",
-    "Operation.Unsupported": "Use another tool; this server's backend cannot do this.",
+    "Operation.Unsupported": "Use what the message names, or another tool; this server's backend cannot do this.",
     "Store.Unusable": "Tell the user: the data folder needs attention; calling again will not help until then.",
     "Backend.Unavailable": "Call again in a few seconds; if it goes on, tell the user the backend is not reachable.",
     "Backend.ProtocolError": "Call again once; if it goes on, tell the user the backend answers wrongly.",
@@ -72,6 +73,12 @@ def error_result(error: AGBError, offer: Offer) -> mcp_types.CallToolResult:
     """Return a failed call's result for the model; its next step names tools of the offer only."""
     step = offer.next_step(NEXT_STEP.get(error.error_code, NEXT_STEP["Remote.Error"]))
     return _failed(error.error_code, error.message.rstrip("."), step)
+
+
+def lacking_result(name: str, need: Need, offer: Offer) -> mcp_types.CallToolResult:
+    """Return the result of a call of a tool that the backend cannot do, with what to do instead."""
+    step = offer.next_step(need.instead)
+    return _failed("Operation.Unsupported", f"{name} is not offered: {offer.backend} {need.lack}", step)
 
 
 def validation_result(tool: AnyTool, error: ValidationError) -> mcp_types.CallToolResult:

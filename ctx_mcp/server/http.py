@@ -28,8 +28,10 @@ from starlette.routing import Mount, Route
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.server.signals import stop_signals
 from ctx_mcp.server.stdio import MAX_LINE_BYTES
+from ctx_mcp.service.tls import context_factory
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Generator
 
     from mcp.server.lowlevel import Server
@@ -56,6 +58,7 @@ async def serve_http(
     port: int,
     close_streams: Callable[[], None],
     on_ready: Callable[[str], None],
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve MCP over HTTP until SIGTERM or SIGINT, then return within 5 s, whatever clients hold open.
 
@@ -65,6 +68,7 @@ async def serve_http(
         port: 0 takes any free one; the URL told to `on_ready` has the real one.
         close_streams: ends the open `subscriptions/listen` streams; called once, on the event loop.
         on_ready: called with the URL of the endpoint once it answers.
+        tls: serve HTTPS by it, and nothing else.
 
     Raises:
         InvalidArgument: the host is not a loopback address, or the address cannot be listened on.
@@ -72,7 +76,8 @@ async def serve_http(
     Source: docs/adr/0005; MCP 2025-11-25, transports, security warning (Host and Origin checks).
     """
     address = _loopback_address(host)
-    drain = _Drain(_build_app(server, transport, str(address)))
+    scheme = "http" if tls is None else "https"
+    drain = _Drain(_build_app(server, transport, _security_settings(scheme, str(address))))
 
     def stop() -> None:
         close_streams()
@@ -81,8 +86,8 @@ async def serve_http(
     listener = _listen(address, port)
     with listener:
         path = MCP_PATH if transport == "http" else SSE_PATH
-        url = f"http://{_url_host(address)}:{listener.getsockname()[1]}{path}"
-        await _Uvicorn(drain, on_started=lambda: on_ready(url), on_stopping=stop).serve([listener])
+        url = f"{scheme}://{_url_host(address)}:{listener.getsockname()[1]}{path}"
+        await _Uvicorn(drain, tls, on_started=lambda: on_ready(url), on_stopping=stop).serve([listener])
 
 
 def _loopback_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -121,14 +126,15 @@ def _url_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
-def _security_settings(host: str) -> TransportSecuritySettings:
+def _security_settings(scheme: str, host: str) -> TransportSecuritySettings:
     names = dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host])
     hosts = [form for name in names for form in (name, f"{name}:*")]
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{form}" for form in hosts])
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"{scheme}://{form}" for form in hosts])
 
 
-def _build_app(server: Server[Any], transport: Literal["http", "sse"], host: str) -> Starlette:
-    security = _security_settings(host)
+def _build_app(
+    server: Server[Any], transport: Literal["http", "sse"], security: TransportSecuritySettings
+) -> Starlette:
     if transport == "http":
         return server.streamable_http_app(
             streamable_http_path=MCP_PATH, max_request_body_size=MAX_BODY_BYTES, transport_security=security
@@ -163,7 +169,14 @@ class _SseEndpoint:
 class _Uvicorn(uvicorn.Server):
     """uvicorn with our signals, and with a word at start and stop."""
 
-    def __init__(self, app: ASGIApp, *, on_started: Callable[[], None], on_stopping: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        tls: ssl.SSLContext | None,
+        *,
+        on_started: Callable[[], None],
+        on_stopping: Callable[[], None],
+    ) -> None:
         config = uvicorn.Config(
             app,
             http="h11",
@@ -174,6 +187,7 @@ class _Uvicorn(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            ssl_context_factory=context_factory(tls),
         )
         super().__init__(config)
         self._on_started = on_started

@@ -51,6 +51,7 @@ _LINES: Sequence[Line] = (
 )
 """Lines of sentences; of each sentence the first wording that names only tools that are offered."""
 _NEEDS = {
+    "what was replaced": ("file_history",),
     "Agents may work in parallel": ("file_edit",),
     "Both answer at once": ("context_sync_start", "context_clear_start"),
     "It answers at once; context_sync_status": ("context_sync_start",),

@@ -11,6 +11,7 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import AGBError, ContextNotFound
 from ctx_mcp.domain.models import ContextRecord
 from ctx_mcp.domain.paths import looks_like_context_id, normalize_name
+from ctx_mcp.server.offer import Offer
 from ctx_mcp.server.resources import protocol_error
 
 CONTEXT = "context"
@@ -80,9 +81,9 @@ file_restore brings one back."""
 
 
 async def get_prompt(
-    service: AsyncContextService, name: str, arguments: Mapping[str, str] | None
+    service: AsyncContextService, offer: Offer, name: str, arguments: Mapping[str, str] | None
 ) -> mcp_types.GetPromptResult:
-    """Return a prompt's messages.
+    """Return a prompt's messages, without what could only be done with tools that are not offered.
 
     Raises:
         MCPError: no such prompt, a missing or unknown argument, or no such context.
@@ -99,29 +100,32 @@ async def get_prompt(
     if not reference and prompt is not SAVE:
         raise MCPError(mcp_types.INVALID_PARAMS, f"the prompt {name!r} needs the argument {CONTEXT!r}")
     try:
-        text = await _save_text(service, reference) if prompt is SAVE else await _text_of(service, prompt, reference)
+        text = await _text_of(service, offer, prompt, reference)
     except AGBError as error:
         raise protocol_error(error) from error
     message = mcp_types.PromptMessage(role="user", content=mcp_types.TextContent(type="text", text=text))
     return mcp_types.GetPromptResult(description=prompt.description, messages=[message])
 
 
-async def _text_of(service: AsyncContextService, prompt: mcp_types.Prompt, reference: str) -> str:
+async def _text_of(service: AsyncContextService, offer: Offer, prompt: mcp_types.Prompt, reference: str) -> str:
+    # Before names are put in, which may be those of tools.
+    if prompt is SAVE:
+        return offer.passage(_SAVE).format(where=await _where(service, reference))
     context = await service.find(reference)
     template = _TIDY if prompt is TIDY else _RESUME
-    return template.format(name=context.name, id=context.context_id)
+    return offer.passage(template).format(name=context.name, id=context.context_id)
 
 
-async def _save_text(service: AsyncContextService, reference: str) -> str:
+async def _where(service: AsyncContextService, reference: str) -> str:
     if not reference:
         where = "in a context: the one this work has already, as context_list shows, or a new one from context_create"
-        return _SAVE.format(where=f"{where} with a name that says what the work is")
+        return f"{where} with a name that says what the work is"
     try:
-        return _SAVE.format(where=_place(await service.find(reference)))
+        return _place(await service.find(reference))
     except ContextNotFound:
         if looks_like_context_id(reference):
             raise
-    return _SAVE.format(where=f"in a new context: make it with context_create, name {normalize_name(reference)!r}")
+    return f"in a new context: make it with context_create, name {normalize_name(reference)!r}"
 
 
 def _place(context: ContextRecord) -> str:

@@ -31,7 +31,7 @@ class ServiceTasks:
 
     @property
     def is_available(self) -> bool:
-        return self._service.capabilities.tasks
+        return self._service.capabilities.shows_tasks
 
     async def look(self, task_id: str) -> TaskReport:
         try:

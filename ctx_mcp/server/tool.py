@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import mcp_types
 
 from ctx_mcp.client.async_service import AsyncContextService
+from ctx_mcp.server.needs import Need
 from ctx_mcp.server.progress import Progress
 from ctx_mcp.server.schemas import OUTPUT_SCHEMA, Arguments, Facts, input_schema
 
@@ -88,6 +89,8 @@ class Contract(Generic[A]):
     starts_job: bool = False
     """It takes `wait_s`; its facts name the `task_id` of the job it started, and `poll_after_s` while that runs."""
     confirms: Confirms[A] | None = None
+    needs: Need | None = None
+    """What a backend must have for it; without that it is not offered."""
 
     def accept(self, given: Mapping[str, Any] | None) -> A:
         """Return the arguments of one call.

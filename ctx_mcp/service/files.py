@@ -19,7 +19,7 @@ from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.urls import GET, PUT, UrlSigner
 from ctx_mcp.service.uses import UseNotes
-from ctx_mcp.store.files import OpenedFile, StoredContent, Written
+from ctx_mcp.store.files import ANY_CONDITION, OpenedFile, StoredContent, WriteCondition, Written
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import (
     DeleteFile,
@@ -181,8 +181,8 @@ class FileRules:
             operation.context_id,
             operation.file_path,
             whole(),
-            if_match=operation.if_match,
-            is_new=operation.mode == WriteMode.CREATE,
+            WriteCondition(operation.if_match, is_new=operation.mode == WriteMode.CREATE),
+            size_bytes=len(operation.content),
         )
 
     def check_size(self, content: bytes) -> None:
@@ -220,27 +220,32 @@ class FileRules:
         context_id: str,
         file_path: str,
         chunks: AsyncIterator[bytes],
+        condition: WriteCondition = ANY_CONDITION,
         *,
-        if_match: str | None = None,
-        is_new: bool = False,
+        size_bytes: int | None = None,
     ) -> FileEntry:
         """Store what `chunks` brings as the whole file; when they break off nothing is left.
 
+        Args:
+            size_bytes: of all of it, where known: what cannot be stored is refused before it comes.
+
         Raises:
             FileTooLarge: more than `limits.max_file_bytes`.
-            FileExists: `is_new`, and a file with other content is there.
-            InvalidPath, ContextNotFound, PathConflict, VersionConflict: as named; nothing changed.
+            FileExists, VersionConflict: the condition does not hold; nothing changed.
+            InvalidPath, ContextNotFound, PathConflict: as named; nothing changed.
         """
         path = normalize_path(file_path, self._limits)
-        await self._hops.read(self._rows.check_writable, caller.account, context_id, path, if_match=if_match)
+        await self._hops.read(
+            self._rows.check_writable, caller.account, context_id, path, condition, size_bytes=size_bytes
+        )
         digest = hashlib.sha256()
-        size_bytes = 0
+        stored_bytes = 0
 
         async def counted() -> AsyncIterator[bytes]:
-            nonlocal size_bytes
+            nonlocal stored_bytes
             async for chunk in chunks:
-                size_bytes += len(chunk)
-                if size_bytes > self._limits.max_file_bytes:
+                stored_bytes += len(chunk)
+                if stored_bytes > self._limits.max_file_bytes:
                     raise FileTooLarge(f"a file may have at most {self._limits.max_file_bytes} bytes")
                 digest.update(chunk)
                 yield chunk
@@ -252,8 +257,8 @@ class FileRules:
             if len(head) > self._limits.max_inline_bytes:
                 break
         else:
-            content = StoredContent(digest.hexdigest(), size_bytes, inline=bytes(head))
-            return (await self._commit(caller, context_id, path, content, if_match, is_new)).entry
+            content = StoredContent(digest.hexdigest(), stored_bytes, inline=bytes(head))
+            return (await self._commit(caller, context_id, path, content, condition)).entry
 
         async def all_bytes() -> AsyncIterator[bytes]:
             yield bytes(head)
@@ -263,9 +268,9 @@ class FileRules:
 
         key = new_object_key()
         await self._objects.put(key, all_bytes())
-        content = StoredContent(digest.hexdigest(), size_bytes, object_key=key)
+        content = StoredContent(digest.hexdigest(), stored_bytes, object_key=key)
         try:
-            written = await self._commit(caller, context_id, path, content, if_match, is_new)
+            written = await self._commit(caller, context_id, path, content, condition)
         except StoreUnusable:
             raise
         except AGBError:
@@ -290,7 +295,7 @@ class FileRules:
             await self._objects.delete(new_key)
 
     async def _commit(
-        self, caller: Caller, context_id: str, path: str, content: StoredContent, if_match: str | None, is_new: bool
+        self, caller: Caller, context_id: str, path: str, content: StoredContent, condition: WriteCondition
     ) -> Written:
         written = await self._hops.write(
             self._rows.write,
@@ -298,10 +303,9 @@ class FileRules:
             context_id,
             path,
             content,
+            condition,
             actor=caller.actor,
             now=self._clock(),
-            if_match=if_match,
-            is_new=is_new,
         )
         self._hub.publish(caller.account, context_id)
         return written

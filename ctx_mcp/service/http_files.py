@@ -1,6 +1,6 @@
 """The presigned URLs' end: PUT, GET and HEAD of one file, streamed both ways at constant memory.
 
-Source: RFC 9110 (ranges §14, conditional requests §13), RFC 9530 (digests); docs/adr/0006.
+Source: RFC 9110 (ranges §14, conditional requests §13), RFC 7240 (preferences), RFC 9530 (digests); docs/adr/0006.
 """
 
 from __future__ import annotations
@@ -13,13 +13,28 @@ from email.utils import format_datetime
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, UnsupportedOperation, VersionConflict
+from ctx_mcp.domain.errors import (
+    FileExists,
+    FileTooLarge,
+    InvalidArgument,
+    UnsupportedOperation,
+    VersionConflict,
+)
 from ctx_mcp.domain.models import FileEntry
 from ctx_mcp.domain.paths import normalize_path
 from ctx_mcp.service.local import LocalService
+from ctx_mcp.store.files import WriteCondition
 
 # More digits than any file has bytes are no number to compute with.
 _RANGE = re.compile(r"bytes=(\d{0,40})-(\d{0,40})\Z")
+_STRICT = "handling=strict"
+"""The same bytes under another version are refused too. Source: RFC 7240 §4.4."""
+
+
+class _FileStands(FileExists):
+    """`If-None-Match: *` does not hold. Source: RFC 9110 §13.1.2."""
+
+    http_status = 412
 
 
 class FileEndpoint:
@@ -47,18 +62,26 @@ class FileEndpoint:
             raise FileTooLarge(f"a file may have at most {limit} bytes, not {declared}")
         if "content-range" in request.headers:
             raise InvalidArgument("an upload stores a whole file; send it from the start, without Content-Range")
-        if "if-none-match" in request.headers:
-            raise UnsupportedOperation("an upload cannot demand that nothing is there; leave If-None-Match out")
+        if request.headers.get("if-none-match", "*").strip() != "*":
+            raise UnsupportedOperation("an upload can demand that no file stands there (If-None-Match: *), and no more")
         if_match = request.headers.get("if-match")
         if if_match is not None and "," in if_match:
             raise InvalidArgument("If-Match with several etags is not supported for uploads; give one")
-        entry = await self._service.files.receive(
-            self._service.owner_of(context_id),
-            context_id,
-            path,
-            _body(request),
-            if_match=if_match.strip('"') if if_match else None,
-        )
+        try:
+            entry = await self._service.files.receive(
+                self._service.owner_of(context_id),
+                context_id,
+                path,
+                _body(request),
+                WriteCondition(
+                    if_match=if_match.strip('"') if if_match else None,
+                    is_new="if-none-match" in request.headers,
+                    is_strict=_STRICT in re.split(r"[,;]\s*", request.headers.get("prefer", "").lower()),
+                ),
+                size_bytes=None if declared is None else int(declared),
+            )
+        except FileExists as error:
+            raise _FileStands(error.message) from error
         return Response(status_code=200, headers={"ETag": f'"{entry.etag}"'})
 
     async def _get(self, request: Request, context_id: str, path: str) -> Response:

@@ -79,7 +79,7 @@ class Jobs:
         """Work until cancelled: tasks started here at once, left-over ones within a lease, the sweep when due."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._run_tasks)
-            group.start_soon(self._run_sweeps)
+            group.start_soon(self.run_sweeps)
 
     async def _run_tasks(self) -> None:
         while True:
@@ -96,7 +96,8 @@ class Jobs:
                 with anyio.move_on_after(self._limits.lease_s / 2):
                     await self._news.wait()
 
-    async def _run_sweeps(self) -> None:
+    async def run_sweeps(self) -> None:
+        """Sweep the store whenever that is due, until cancelled."""
         while True:
             await anyio.sleep(_SWEEP_CHECK_S)
             try:

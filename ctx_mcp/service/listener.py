@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from anyio.abc import TaskGroup
 from starlette.types import ASGIApp
 
 from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.service.tls import context_factory
 
 _CUT_S = 1.0
 """How long requests that were cut get to let go of what they hold."""
@@ -73,13 +75,25 @@ def _drop(_: logging.LogRecord) -> bool:
 
 
 class Listener:
-    """Serves `app` from `start` until `stop`; requests that run then get `grace_s` whole seconds to end."""
+    """Serves `app` from `start` until `stop`; requests that run then get `grace_s` whole seconds to end.
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", port: int = 0, *, grace_s: int = 0) -> None:
+    With `tls` it serves HTTPS, and nothing else.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        grace_s: int = 0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._app = app
         self._host = host
         self._port = port
         self._grace_s = grace_s
+        self._tls = tls
         self._server: _Server | None = None
         self._stopped = anyio.Event()
         self.base_url = ""
@@ -104,7 +118,7 @@ class Listener:
             raise StoreUnusable(f"cannot listen on {self._host}:{self._port}: {error}") from error
         port = listening.getsockname()[1]
         shown = f"[{self._host}]" if family == socket.AF_INET6 else self._host
-        self.base_url = f"http://{shown}:{port}"
+        self.base_url = f"{'https' if self._tls else 'http'}://{shown}:{port}"
         config = uvicorn.Config(
             self._app,
             http="h11",
@@ -113,6 +127,7 @@ class Listener:
             log_config=None,
             access_log=False,
             server_header=False,
+            ssl_context_factory=context_factory(self._tls),
         )
         self._server = _Server(config, grace_s=self._grace_s)
         group.start_soon(self._serve, self._server, listening)

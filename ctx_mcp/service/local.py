@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any, cast
 
 import anyio
 
-from ctx_mcp.domain.errors import AGBError, InvalidArgument, StoreUnusable, UnknownOperation
-from ctx_mcp.domain.identity import new_request_id
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import Caller, FileEntry, WriteMode
+from ctx_mcp.service.answering import Handlers, answer_operation
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.contexts import ContextRules
 from ctx_mcp.service.files import FileRules
@@ -24,6 +21,7 @@ from ctx_mcp.service.searches import SearchRules
 from ctx_mcp.service.session_folders import SessionFolders
 from ctx_mcp.service.sessions import SessionRules
 from ctx_mcp.service.sync_jobs import SyncJobs
+from ctx_mcp.service.sync_side import StoreSides
 from ctx_mcp.service.syncs import Syncs
 from ctx_mcp.service.urls import UrlSigner
 from ctx_mcp.service.uses import UseNotes
@@ -67,9 +65,6 @@ from ctx_mcp.wire.operations import (
     WriteFile,
 )
 
-_logger = logging.getLogger(__name__)
-Handler = Callable[[Caller, Any], Awaitable[Any]]
-
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
@@ -103,7 +98,8 @@ class LocalService:
         self.jobs = Jobs(store, hops, self.changes, limits, clock)
         self._contexts = store.contexts
         self._changes = store.changes
-        self.sync_jobs = SyncJobs(store, hops, self.changes, limits, clock)
+        sides = StoreSides(store, limits, clock)
+        self.sync_jobs = SyncJobs(store, hops, self.changes, limits, clock, open_side=sides.open)
         syncs = Syncs(
             store,
             hops,
@@ -115,7 +111,7 @@ class LocalService:
         )
         self.sessions = SessionRules(store, hops, folders, syncs, limits, clock)
         rules = ContextRules(store, hops, self.changes, self._uses, limits, clock)
-        self._handlers: dict[type[Operation[Any]], Handler] = {
+        self._handlers: Handlers = {
             ListContexts: rules.list,
             GetContext: rules.get,
             UpdateContext: rules.update,
@@ -166,22 +162,7 @@ class LocalService:
         Raises:
             AGBError: why it was not done, with the request id.
         """
-        request_id = new_request_id()
-        handler = self._handlers.get(type(operation))
-        if handler is None:
-            raise UnknownOperation(f"no operation {type(operation).__name__}", request_id=request_id)
-        try:
-            result = await handler(caller, operation)
-        except AGBError as error:
-            error.request_id = request_id
-            raise
-        except UnicodeEncodeError as error:
-            raise InvalidArgument(
-                "a text holds half a surrogate pair, which is no character", request_id=request_id
-            ) from error
-        except OSError as error:
-            raise StoreUnusable(f"storing or reading bytes failed: {error}", request_id=request_id) from error
-        return Reply(request_id, cast("R", result))
+        return await answer_operation(self._handlers, caller, operation)
 
     async def _write(self, caller: Caller, operation: WriteFile) -> FileEntry:
         if operation.mode == WriteMode.APPEND:

@@ -10,7 +10,7 @@ import anyio.to_thread
 
 from ctx_mcp.domain.errors import AGBError, StoreUnusable
 from ctx_mcp.domain.limits import MIB
-from ctx_mcp.service.text_matches import text_of
+from ctx_mcp.search.text_matches import text_of
 from ctx_mcp.store.objects import DiskObjects
 from ctx_mcp.store.search import FoundContent, NewContent, SearchRows, Stamp
 from ctx_mcp.store.search_index import IndexedText, SearchIndex, Watermark, fold

@@ -9,7 +9,14 @@ from datetime import datetime
 import anyio.to_thread
 
 from ctx_mcp.domain.cursors import decode_cursor, encode_cursor
-from ctx_mcp.domain.errors import AGBError, ContextNotFound, InvalidArgument, InvalidPath, SessionNotFound
+from ctx_mcp.domain.errors import (
+    AGBError,
+    ContextNotFound,
+    InvalidArgument,
+    InvalidPath,
+    SessionNotFound,
+    UnsupportedOperation,
+)
 from ctx_mcp.domain.identity import new_session_id
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Caller
@@ -133,9 +140,12 @@ class SessionRules:
         Raises:
             InvalidArgument: `max_results` is below 1.
             InvalidToken: the token is none of ours.
+            UnsupportedOperation: `image_id` is given.
         """
         if operation.max_results < 1:
             raise InvalidArgument(f"max_results must be 1 to {self._limits.max_list_count}")
+        if operation.image_id is not None:
+            raise UnsupportedOperation("sessions have no image here, and cannot be listed by it; leave image_id out")
         limit = min(operation.max_results, self._limits.max_list_count)
         if operation.status not in (None, SessionState.RUNNING):
             return SessionPage((), None, limit, 0)

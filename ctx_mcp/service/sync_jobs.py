@@ -10,16 +10,17 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 from uuid import uuid4
 
 import anyio
 import anyio.to_thread
 
-from ctx_mcp.domain.errors import AGBError, LeaseLost, VersionConflict
+from ctx_mcp.domain.errors import AGBError, ContextNotFound, LeaseLost, VersionConflict
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import TaskState
 from ctx_mcp.domain.policies import SyncPolicy, policy_from_json
@@ -28,7 +29,6 @@ from ctx_mcp.domain.trees import Progress
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.sync_parameters import SyncParameters
-from ctx_mcp.service.sync_side import StoreSide
 from ctx_mcp.store.store import Store
 from ctx_mcp.store.sync_tasks import ClaimedSync
 from ctx_mcp.sync.archive_side import ArchiveChanged
@@ -37,19 +37,55 @@ from ctx_mcp.sync.executor import Stopped, SyncOptions, SyncResult, run_sync
 from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.names import conflict_stamp
 from ctx_mcp.sync.selection import Selection, WhiteListRow
+from ctx_mcp.sync.sides import ContextSide
 
 _logger = logging.getLogger(__name__)
 _AT_ONCE = 2
 _ARCHIVE_TRIES = 3
 
 
+@dataclass(frozen=True, slots=True)
+class SyncRun:
+    """One sync task in the hands of this process, from its claim on. `owner` holds its lease.
+
+    `is_stopped` says that this process gives it up; `tell_changed` is called, in any thread, after each change of the
+    context's files. `ending` is left when the run has ended, however it did.
+    """
+
+    claimed: ClaimedSync
+    owner: str
+    is_stopped: Callable[[], bool]
+    tell_changed: Callable[[], object]
+    ending: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def lease(self) -> tuple[str, str]:
+        return self.claimed.task.task_id, self.owner
+
+
+OpenSide: TypeAlias = Callable[[SyncRun], ContextSide]
+"""Gives the context's side of a run, in the thread that then uses it."""
+
+
 class SyncJobs:
-    def __init__(self, store: Store, hops: Hops, hub: ChangeHub, limits: Limits, clock: Callable[[], datetime]) -> None:
+    """`open_side` says where the contexts are: in the store itself, or behind another service."""
+
+    def __init__(
+        self,
+        store: Store,
+        hops: Hops,
+        hub: ChangeHub,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        *,
+        open_side: OpenSide,
+    ) -> None:
         self._store = store
         self._hops = hops
         self._hub = hub
         self._limits = limits
         self._clock = clock
+        self._open_side = open_side
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
         self._stops: dict[str, threading.Event] = {}
         self._news = anyio.Event()
@@ -100,32 +136,33 @@ class SyncJobs:
         self._stops[claimed.task.task_id] = stop
         loop = asyncio.get_running_loop()
         publish = partial(self._hub.publish, claimed.replica.account, claimed.replica.context_id)
-        run = partial(self._run, claimed, owner, stop, lambda: loop.call_soon_threadsafe(publish))
+        run = SyncRun(claimed, owner, stop.is_set, lambda: loop.call_soon_threadsafe(publish))
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_set_when_cancelled, stop)
-                await anyio.to_thread.run_sync(run, limiter=self._threads)
+                await anyio.to_thread.run_sync(self._run, run, limiter=self._threads)
                 group.cancel_scope.cancel()
         finally:
             self._stops.pop(claimed.task.task_id, None)
 
-    def _run(self, claimed: ClaimedSync, owner: str, stop: threading.Event, tell_changed: Callable[[], object]) -> None:
+    def _run(self, run: SyncRun) -> None:
         """Carry one task out, in a thread, and settle it. Nothing is raised: there is nobody to tell."""
-        task_id = claimed.task.task_id
+        task_id = run.claimed.task.task_id
         try:
             try:
-                result = self._sync(claimed, owner, stop, tell_changed)
+                with run.ending:
+                    result = self._sync(run)
             except (Stopped, LeaseLost):
                 raise
             except AGBError as error:
-                result = SyncResult(_counted(claimed), error)
+                result = SyncResult(_counted(run.claimed), error)
             except Exception:
                 _logger.exception("sync %s failed", task_id)
-                result = SyncResult(_counted(claimed), AGBError("internal error; the log has the cause"))
+                result = SyncResult(_counted(run.claimed), AGBError("internal error; the log has the cause"))
             error = result.error
             self._store.sync_tasks.finish_sync(
                 task_id,
-                owner,
+                run.owner,
                 state=TaskState.COMPLETED if error is None else TaskState.FAILED,
                 error_code=None if error is None else error.error_code,
                 error_message=None if error is None else error.message,
@@ -133,6 +170,8 @@ class SyncJobs:
                 notes=(),
                 now=self._clock(),
             )
+            if isinstance(error, ContextNotFound):
+                self._forget_context(run.claimed)
         except Stopped:
             _logger.info("sync %s stopped; the next process carries it on", task_id)
         except LeaseLost:
@@ -142,20 +181,15 @@ class SyncJobs:
         except Exception:
             _logger.exception("sync %s could not be settled and will be taken up again", task_id)
 
-    def _sync(
-        self, claimed: ClaimedSync, owner: str, stop: threading.Event, tell_changed: Callable[[], object]
-    ) -> SyncResult:
-        asked = SyncParameters.from_json(claimed.parameters)
-        replica = claimed.replica
-        side = StoreSide(
-            self._store,
-            replica,
-            lease=(claimed.task.task_id, owner),
-            actor=f"sync of {asked.path}",
-            limits=self._limits,
-            clock=self._clock,
-            tell_changed=tell_changed,
-        )
+    def _forget_context(self, claimed: ClaimedSync) -> None:
+        """Delete the row of a context that another service kept and has no more, and end its other syncs."""
+        with suppress(ContextNotFound):
+            self._store.contexts.delete(claimed.account, claimed.replica.context_id, now=self._clock())
+
+    def _sync(self, run: SyncRun) -> SyncResult:
+        replica = run.claimed.replica
+        asked = SyncParameters.from_json(run.claimed.parameters)
+        side = self._open_side(run)
         brings_files = asked.mode != SyncMode.UPLOAD and not asked.dry_run
         with LocalTree.open(Path(replica.folder), create=brings_files) as tree:
             if not asked.dry_run:
@@ -165,10 +199,12 @@ class SyncJobs:
                     self._store.sync.mark_replica(replica.replica_id, mark, forget_base=True, now=self._clock())
             for _ in range(_ARCHIVE_TRIES):
                 with suppress(ArchiveChanged):
-                    return self._sync_once(tree, side, asked, stop)
+                    return self._sync_once(tree, side, asked, run.is_stopped)
         raise VersionConflict("the archive kept changing while it was synced; sync again when it is at rest")
 
-    def _sync_once(self, tree: LocalTree, side: StoreSide, asked: SyncParameters, stop: threading.Event) -> SyncResult:
+    def _sync_once(
+        self, tree: LocalTree, side: ContextSide, asked: SyncParameters, is_stopped: Callable[[], bool]
+    ) -> SyncResult:
         """Run a sync, by way of the binding's archive where there is one.
 
         Raises:
@@ -182,19 +218,14 @@ class SyncJobs:
                 resources, side, prefix=asked.context_path, policy=policy, mode=mode, spool_dir=spool_dir
             )
             if archive is None:
-                return run_sync(tree, side, options, is_stopped=stop.is_set)
+                return run_sync(tree, side, options, is_stopped=is_stopped)
             refused = [SyncNote(NoteKind.FAILURE, path, "name", text) for path, text in archive.refused]
             selection = options.selection.without(archive.hidden_path)
             options = replace(options, selection=selection, problems=tuple(refused), archive=archive.name)
-            result = run_sync(tree, archive, options, is_stopped=stop.is_set)
+            result = run_sync(tree, archive, options, is_stopped=is_stopped)
             if not asked.dry_run:
-                archive.finish(result.progress, go_on=partial(self._go_on, side, stop, result.progress))
+                archive.finish(result.progress, go_on=partial(_go_on, side, is_stopped, result.progress))
             return result
-
-    def _go_on(self, side: StoreSide, stop: threading.Event, progress: Progress) -> None:
-        if stop.is_set():
-            raise Stopped
-        side.keep_alive(progress)
 
     def _options(self, asked: SyncParameters) -> SyncOptions:
         return SyncOptions(
@@ -224,6 +255,12 @@ def selection_of(policy: SyncPolicy) -> Selection:
             for row in policy.bw_list.white_lists
         ]
     )
+
+
+def _go_on(side: ContextSide, is_stopped: Callable[[], bool], progress: Progress) -> None:
+    if is_stopped():
+        raise Stopped
+    side.keep_alive(progress)
 
 
 def _counted(claimed: ClaimedSync) -> Progress:

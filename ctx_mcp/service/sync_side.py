@@ -24,16 +24,44 @@ from ctx_mcp.domain.trees import (
     Progress,
     PutFile,
 )
+from ctx_mcp.service.sync_jobs import SyncRun
 from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.store import Store
 from ctx_mcp.store.sync import Replica
+from ctx_mcp.sync.sides import FileAt
 
 _RENEW_EVERY_S = 1.0
 _CHANGES_OF_CONTEXT = (PutFile, DropFile, CopyFile, KeepVersion)
 
 
+class StoreSides:
+    """Opens the sides of syncs with the contexts of one store."""
+
+    def __init__(self, store: Store, limits: Limits, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._limits = limits
+        self._clock = clock
+
+    def open(self, run: SyncRun) -> StoreSide:
+        """Return the side of one run; see `OpenSide`."""
+        return StoreSide(
+            self._store,
+            run.claimed.replica,
+            lease=run.lease,
+            actor=f"sync of {run.claimed.task.path}",
+            limits=self._limits,
+            clock=self._clock,
+            tell_changed=run.tell_changed,
+        )
+
+
 class StoreSide:
     """`ContextSide` of one replica, for one task. `lease` is the task's id and its holder; None for a look only."""
+
+    commits_at_once = 1
+    moves_at_once = 4
+    keeps_modes = True
+    is_far = False
 
     def __init__(
         self,
@@ -64,11 +92,15 @@ class StoreSide:
     def list_lost_folders(self) -> list[str]:
         return self._rows.list_lost_folders(self._replica)
 
-    def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
+    def read_small(self, files: Sequence[FileAt]) -> list[bytes | None]:
         known = self._rows.read_contents(
-            self._replica.account, self._replica.context_id, [file.version for file in files]
+            self._replica.account, self._replica.context_id, [file.version for _, file in files]
         )
-        return [content.inline if (content := known.get(file.version)) is not None else None for file in files]
+        return [content.inline if (content := known.get(file.version)) is not None else None for _, file in files]
+
+    def hash_files(self, files: Sequence[FileAt]) -> list[str | None]:
+        # Every row of a file has its digest.
+        return [file.digest for _, file in files]
 
     def stream(self, path: str, file: ContextFile) -> Iterator[bytes]:
         known = self._rows.read_contents(self._replica.account, self._replica.context_id, [file.version])
@@ -114,6 +146,9 @@ class StoreSide:
             if self._files.repair_object(self._replica.account, lost, stored):
                 return
         self.drop(content)
+
+    def settle(self, progress: Progress) -> None:
+        """Do nothing: each commit left the base as it has to be."""
 
     def keep_alive(self, progress: Progress) -> None:
         if self._lease is None or time.monotonic() - self._renewed_at_s < _RENEW_EVERY_S:

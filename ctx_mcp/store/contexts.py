@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, insert, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, insert, select, text, tuple_, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import ContextNotFound, InvalidArgument, NameTaken
 from ctx_mcp.domain.identity import new_context_id
 from ctx_mcp.domain.models import ContextRecord, ContextState, TaskState
 from ctx_mcp.store.database import AnyRow, Database, PointQuery
-from ctx_mcp.store.schema import ACTIVE_TASK, bindings, contexts, tasks
+from ctx_mcp.store.schema import ACTIVE_TASK, base_files, bindings, contexts, replicas, tasks
 
 _COLUMNS = (
     contexts.c.context_id,
@@ -126,6 +126,28 @@ class ContextRows:
                 return _record(row), False
             return insert_context(connection, account, name, now=now), True
 
+    def put_mirror(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
+        """Have a row for a context that another service keeps, under its id and the name it has there.
+
+        One that was deleted here, because that service knew it no longer, comes back without its base: what stood in
+        its files then proves no deletion now.
+        """
+        with self._database.write() as connection:
+            holder = connection.execute(_BY_NAME, {"name": name, "account": account}).one_or_none()
+            if holder is not None and holder.context_id != context_id:
+                # That service gives a name once, so this one has another by now. Until it is looked up: its id.
+                touch(connection, holder.context_id, to_micros(now), name=holder.context_id)
+            mine = and_(contexts.c.context_id == context_id, contexts.c.account == account)
+            row = connection.execute(select(contexts).where(mine)).one_or_none()
+            if row is None:
+                insert_context(connection, account, name, now=now, context_id=context_id)
+                return
+            if row.deleted_at is not None:
+                synced = select(replicas.c.replica_id).where(replicas.c.context_id == context_id)
+                connection.execute(delete(base_files).where(base_files.c.replica_id.in_(synced)))
+            if row.deleted_at is not None or row.name != name:
+                touch(connection, context_id, moment_of(row, now), name=name, deleted_at=None)
+
     def rename(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
         """Give a context another name; its id stays.
 
@@ -179,9 +201,15 @@ def _listed(account: str, session_id: str | None) -> ColumnElement[bool]:
     return and_(contexts.c.account == account, _LISTED, contexts.c.context_id.in_(bound))
 
 
-def insert_context(connection: Connection, account: str, name: str, *, now: datetime) -> ContextRecord:
-    """Make a context inside the caller's transaction, which has seen that the name is free."""
-    record = ContextRecord(new_context_id(), name, ContextState.AVAILABLE, now, now)
+def insert_context(
+    connection: Connection, account: str, name: str, *, now: datetime, context_id: str | None = None
+) -> ContextRecord:
+    """Make a context inside the caller's transaction, which has seen that the name is free.
+
+    Args:
+        context_id: the id that it has elsewhere; a new one when not given.
+    """
+    record = ContextRecord(context_id or new_context_id(), name, ContextState.AVAILABLE, now, now)
     connection.execute(
         insert(contexts).values(
             context_id=record.context_id,

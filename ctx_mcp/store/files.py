@@ -67,6 +67,37 @@ class Written:
     object_key: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class WriteCondition:
+    """What must hold for a file to be written: the etag that is current (`*`: of any file), or that none stands there.
+
+    Where the same bytes stand already a write is done whatever its condition: most likely it is this very one, sent
+    again. RFC 9110 §13.1.1 allows it. With `is_strict` it is refused: a change made from the version before, such as an
+    append, would be lost to somebody else's that came to the same.
+    """
+
+    if_match: str | None = None
+    is_new: bool = False
+    is_strict: bool = False
+
+    def demand(self, file: FileNode | None, path: str, *, is_same: bool) -> None:
+        """Refuse what does not fit what stands at a path.
+
+        Raises:
+            VersionConflict, FileExists: as `FileRows.write`.
+        """
+        if is_same and not self.is_strict:
+            return
+        if self.if_match is not None:
+            _demand_version(file, path, self.if_match)
+        if self.is_new and file is not None:
+            content = "" if is_same else ", with other content"
+            raise FileExists(f"{path!r} exists already{content} (etag {etag_of(file.version_id)})")
+
+
+ANY_CONDITION = WriteCondition()
+
+
 class FileRows:
     """The files of all contexts; every method is confined to one account."""
 
@@ -164,17 +195,28 @@ class FileRows:
             count = None if prefix else node.child_count
             return [entry_of(row) for row in connection.execute(query)], count
 
-    def check_writable(self, account: str, context_id: str, path: str, *, if_match: str | None = None) -> None:
+    def check_writable(
+        self,
+        account: str,
+        context_id: str,
+        path: str,
+        condition: WriteCondition = ANY_CONDITION,
+        *,
+        size_bytes: int | None = None,
+    ) -> None:
         """Tell early what `write` would refuse, for callers whose bytes are still to come.
 
+        Args:
+            size_bytes: of the content; without it, it may turn out to be the same.
+
         Raises:
-            ContextNotFound, PathConflict, VersionConflict: as `write`.
+            ContextNotFound, PathConflict, VersionConflict, FileExists: as `write`.
         """
         with self._database.read() as connection:
             context = living_context(connection, account, context_id)
             file = _writable(TreeEdit(connection, context, [path]), path)
-            if if_match is not None:
-                _demand_version(file, path, if_match)
+            may_be_same = file is not None and size_bytes in (None, file.node.size_bytes)
+            condition.demand(file, path, is_same=may_be_same)
 
     def write(
         self,
@@ -182,31 +224,26 @@ class FileRows:
         context_id: str,
         path: str,
         content: StoredContent,
+        condition: WriteCondition = ANY_CONDITION,
         *,
         actor: str,
         now: datetime,
-        if_match: str | None = None,
-        is_new: bool = False,
     ) -> Written:
         """Make `content` the current version at `path`; the same bytes again make no new version.
 
         Raises:
             ContextNotFound: no such context in this account.
             PathConflict: a folder stands at `path`, or a file where it needs a folder.
-            FileExists: `is_new`, and a file with other bytes is there.
-            VersionConflict: `if_match` is not the current etag (`*`: of any file); nothing changed.
+            FileExists, VersionConflict: the condition does not hold; nothing changed.
         """
         with self._database.write() as connection:
             context = living_context(connection, account, context_id, lock=True)
             tree = TreeEdit(connection, context, [path], [content], actor=actor, moment=moment_of(context, now))
             file = _writable(tree, path)
-            if file is not None and file.node.holds(content):
-                # Also where if_match differs: most likely this very write, sent again. RFC 9110 §13.1.1 allows it.
+            is_same = file is not None and file.node.holds(content)
+            condition.demand(file, path, is_same=is_same)
+            if file is not None and is_same:
                 return Written(entry_of(file.node), tree.object_of(content))
-            if if_match is not None:
-                _demand_version(file, path, if_match)
-            if is_new and file is not None:
-                raise FileExists(f"{path!r} exists already, with other content (etag {etag_of(file.version_id)})")
             written, object_key = tree.put(path, content)
             tree.write()
             return Written(entry_of(written.node), object_key)

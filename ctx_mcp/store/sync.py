@@ -12,7 +12,17 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, select, u
 from ctx_mcp.domain.clock import to_micros
 from ctx_mcp.domain.models import FileKind
 from ctx_mcp.domain.sessions import SyncNote
-from ctx_mcp.domain.trees import BaseFile, BaseFolder, Change, ContextFile, ContextFolder, Outcome, Progress
+from ctx_mcp.domain.trees import (
+    BaseFile,
+    BaseFolder,
+    Change,
+    ContextFile,
+    ContextFolder,
+    ForgetBase,
+    Outcome,
+    Progress,
+    SetBase,
+)
 from ctx_mcp.store.bulk import BulkInsert
 from ctx_mcp.store.contexts import INTERNAL_MARK, living_context, moment_of, not_found
 from ctx_mcp.store.database import Database
@@ -28,7 +38,7 @@ from ctx_mcp.store.schema import (
     task_notes,
     versions,
 )
-from ctx_mcp.store.sync_changes import apply_changes
+from ctx_mcp.store.sync_changes import apply_changes, change_base
 from ctx_mcp.store.tree_edit import StoredContent
 
 _READ_STEP_VERSIONS = 500
@@ -38,6 +48,7 @@ _LIST_NODES = (
     "SELECT name, version_id, size_bytes, digest, mode, coalesce(mtime_ns, modified_at * 1000), kind FROM nodes"
     " WHERE context_id = ? AND generation = ? AND parent = ?"
 )
+_LIST_BASE_FOLDERS = "SELECT DISTINCT parent FROM base_files WHERE replica_id = ? ORDER BY parent"
 _LIST_BASE = (
     "SELECT name, version_id, size_bytes, mtime_ns, ctime_ns, mode, digest FROM base_files"
     " WHERE replica_id = ? AND parent = ?"
@@ -141,6 +152,18 @@ class SyncRows:
             rows = cursor.execute(_LIST_LOST, (replica.replica_id, replica.context_id, found[0])).fetchall()
         return [parent for (parent,) in rows]
 
+    def list_base(self, replica: Replica, folder: str) -> BaseFolder:
+        """Return the base of a folder's direct children, for a context whose files are kept elsewhere."""
+        with self._database.read_rows() as cursor:
+            rows = cursor.execute(_LIST_BASE, (replica.replica_id, folder)).fetchall()
+        return {row[0]: BaseFile(*row) for row in rows}
+
+    def list_base_folders(self, replica: Replica) -> list[str]:
+        """Return every folder that the base has files of, in path order."""
+        with self._database.read_rows() as cursor:
+            rows = cursor.execute(_LIST_BASE_FOLDERS, (replica.replica_id,)).fetchall()
+        return [parent for (parent,) in rows]
+
     def read_contents(self, account: str, context_id: str, version_ids: Sequence[int]) -> dict[int, StoredContent]:
         """Return where the bytes of versions are; one that is no longer stored is left out."""
         joined = versions.join(contents, versions.c.content_id == contents.c.content_id)
@@ -179,14 +202,47 @@ class SyncRows:
         with self._database.write() as connection:
             context = living_context(connection, replica.account, replica.context_id, lock=True)
             if lease is not None:
-                task_id, owner = lease
-                held_task(connection, task_id, owner)
-                self._leases.hold(connection, task_id, owner, to_micros(now), **progress._asdict())
-                add_notes(connection, task_id, notes)
+                self._tell(connection, lease, progress, notes, now)
             if not changes:
                 return []
             moment = moment_of(context, now)
             return apply_changes(connection, context, replica.replica_id, changes, actor=actor, moment=moment)
+
+    def commit_base(
+        self,
+        replica: Replica,
+        rows: Sequence[SetBase | ForgetBase],
+        *,
+        now: datetime,
+        lease: tuple[str, str],
+        progress: Progress,
+        notes: Sequence[SyncNote],
+    ) -> None:
+        """Do changes of the base of a context whose files are kept elsewhere, with the task's counters and its notes.
+
+        Args:
+            lease: the id of the task and its holder, whose lease is renewed.
+
+        Raises:
+            LeaseLost: the task is settled, or another process carries it on; nothing was done.
+        """
+        with self._database.write() as connection:
+            self._tell(connection, lease, progress, notes, now)
+            change_base(connection, replica.replica_id, rows)
+
+    def _tell(
+        self,
+        connection: Connection,
+        lease: tuple[str, str],
+        progress: Progress,
+        notes: Sequence[SyncNote],
+        now: datetime,
+    ) -> None:
+        """Renew a lease inside the caller's transaction, and note how far its task is."""
+        task_id, owner = lease
+        held_task(connection, task_id, owner)
+        self._leases.hold(connection, task_id, owner, to_micros(now), **progress._asdict())
+        add_notes(connection, task_id, notes)
 
 
 def open_replica(

@@ -44,8 +44,19 @@ def apply_changes(
     work = _Work(tree, replica_id)
     outcomes = [work.do(change) for change in changes]
     tree.write()
-    work.write_base(connection)
+    work.base.write(connection)
     return outcomes
+
+
+def change_base(connection: Connection, replica_id: int, rows: Sequence[SetBase | ForgetBase]) -> None:
+    """Do changes of a replica's base alone, as if one by one."""
+    base = _BaseEdit(replica_id)
+    for row in rows:
+        if isinstance(row, ForgetBase):
+            base.forget(row.path)
+        else:
+            base.set(row.path, row.version, row.local, row.digest)
+    base.write(connection)
 
 
 def _needs(changes: Sequence[Change]) -> tuple[set[str], list[Content]]:
@@ -63,21 +74,42 @@ def _needs(changes: Sequence[Change]) -> tuple[set[str], list[Content]]:
     return paths, new
 
 
+class _BaseEdit:
+    """Rows of one replica's base, changed in memory; the last change of a path counts."""
+
+    def __init__(self, replica_id: int) -> None:
+        self._replica_id = replica_id
+        self._rows: dict[str, _BaseRow | None] = {}
+
+    def set(self, path: str, version: int, local: LocalFile, digest: str | None) -> None:
+        parent, name = split_path(path)
+        look = (local.size_bytes, local.mtime_ns, local.ctime_ns, local.mode)
+        self._rows[path] = (self._replica_id, parent, name, version, *look, digest)
+
+    def forget(self, path: str) -> None:
+        self._rows[path] = None
+
+    def write(self, connection: Connection) -> None:
+        gone = [(self._replica_id, *split_path(path)) for path, row in self._rows.items() if row is None]
+        run_many(connection, _FORGET_BASE, gone)
+        # In the table's own order, so that neighbours go into one page after another.
+        _BASE.run(connection, sorted(row for row in self._rows.values() if row is not None))
+
+
 class _Work:
     def __init__(self, tree: TreeEdit, replica_id: int) -> None:
         self._tree = tree
-        self._replica_id = replica_id
-        self._base: dict[str, _BaseRow | None] = {}
+        self.base = _BaseEdit(replica_id)
 
     def do(self, change: Change) -> Outcome:
         match change:
             case PutFile():
                 return self._put(change)
             case SetBase(path, version, local, digest):
-                self._set_base(path, version, local, digest)
+                self.base.set(path, version, local, digest)
                 return Outcome(version)
             case ForgetBase(path):
-                self._base[path] = None
+                self.base.forget(path)
                 return _DONE
             case DropFile():
                 return self._drop(change)
@@ -87,12 +119,6 @@ class _Work:
                 return self._copy(change)
             case KeepVersion():
                 return self._keep(change)
-
-    def write_base(self, connection: Connection) -> None:
-        gone = [(self._replica_id, *split_path(path)) for path, row in self._base.items() if row is None]
-        run_many(connection, _FORGET_BASE, gone)
-        # In the table's own order, so that neighbours go into one page after another.
-        _BASE.run(connection, sorted(row for row in self._base.values() if row is not None))
 
     def _put(self, change: PutFile) -> Outcome:
         path, content, local, expected = change
@@ -107,7 +133,7 @@ class _Work:
             if (None if file is None else file.version_id) != expected:
                 return _changed(path)
             file, object_key = self._tree.put(path, content, mode=local.mode, mtime_ns=mtime_ns)
-        self._set_base(path, file.version_id, local, content.digest)
+        self.base.set(path, file.version_id, local, content.digest)
         return Outcome(file.version_id, object_key=object_key)
 
     def _drop(self, change: DropFile) -> Outcome:
@@ -116,7 +142,7 @@ class _Work:
             if file.version_id != change.expected:
                 return _changed(change.path)
             self._tree.remove(change.path)
-        self._base[change.path] = None
+        self.base.forget(change.path)
         return _DONE
 
     def _copy(self, change: CopyFile) -> Outcome:
@@ -143,13 +169,8 @@ class _Work:
         if file is None or file.version_id != expected:
             return _changed(path)
         self._tree.set_mode(path, mode=local.mode, mtime_ns=file.node.mtime_ns)
-        self._set_base(path, expected, local, file.node.digest)
+        self.base.set(path, expected, local, file.node.digest)
         return Outcome(expected)
-
-    def _set_base(self, path: str, version: int, local: LocalFile, digest: str | None) -> None:
-        parent, name = split_path(path)
-        look = (local.size_bytes, local.mtime_ns, local.ctime_ns, local.mode)
-        self._base[path] = (self._replica_id, parent, name, version, *look, digest)
 
 
 def _changed(path: str) -> Outcome:

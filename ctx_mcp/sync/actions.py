@@ -15,7 +15,7 @@ class SyncRules:
     """What decides a plan beside the three listings.
 
     `copy_stamp` is the part of a conflict copy's name that tells the moment. `is_case_sensitive` False says that the
-    folder takes names that differ in case only for one.
+    folder takes names that differ in case only for one, `keeps_modes` False that the context has no permission bits.
     """
 
     mode: SyncMode
@@ -24,6 +24,7 @@ class SyncRules:
     copy_stamp: str = ""
     is_case_sensitive: bool = True
     max_file_bytes: int | None = None
+    keeps_modes: bool = True
 
     @property
     def goes_up(self) -> bool:

@@ -20,6 +20,7 @@ from typing import IO, NamedTuple, cast
 
 from ctx_mcp.domain.errors import AGBError, StoreUnusable
 from ctx_mcp.domain.paths import normalize_path
+from ctx_mcp.domain.trees import ContextFile
 
 MARK = b"ctx-mcp archive"
 INDEX = ".ctx-mcp-archive.json"
@@ -63,6 +64,15 @@ class Member(NamedTuple):
     digest: str
     mode: int | None
     mtime_ns: int
+
+    @property
+    def version(self) -> int:
+        """A number that stays while the content does, and is none that the store gives."""
+        digest = hashlib.sha256(f"{self.path}\0{self.digest}".encode()).digest()
+        return -1 - int.from_bytes(digest[:7])
+
+    def as_file(self, name: str) -> ContextFile:
+        return ContextFile(name, self.version, self.size_bytes, self.digest, self.mode, self.mtime_ns)
 
 
 class Refused(NamedTuple):

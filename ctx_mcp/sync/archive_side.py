@@ -48,7 +48,7 @@ from ctx_mcp.sync.archive_reader import (
 )
 from ctx_mcp.sync.archive_spool import Spool, chunks_of, new_file
 from ctx_mcp.sync.archive_writer import write_archive
-from ctx_mcp.sync.sides import ContextSide
+from ctx_mcp.sync.sides import ContextSide, FileAt
 
 _SPOOLED = "spooled:"
 _DONE = Outcome()
@@ -71,6 +71,11 @@ class ArchiveSide:
 
     `packs` tells of a path in the context whether a new file there goes into the archive.
     """
+
+    commits_at_once = 1
+    moves_at_once = 4
+    keeps_modes = True
+    is_far = False
 
     def __init__(
         self,
@@ -155,15 +160,17 @@ class ArchiveSide:
             if path in self._folders:
                 context.folders.add(name)
             if path in self._singles_to_drop or (path in self._members and name not in context.files):
-                context.files[name] = _file_of(name, self._members[path])
+                context.files[name] = self._members[path].as_file(name)
         for name, change in self._base.get(folder, {}).items():
             _apply_base(base, name, change)
 
-    def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
-        # A member is streamed: only its path tells where it is.
-        singles = [file for file in files if file.version >= 0]
-        contents = iter(self._inner.read_small(singles))
-        return [next(contents) if file.version >= 0 else None for file in files]
+    def read_small(self, files: Sequence[FileAt]) -> list[bytes | None]:
+        contents = iter(self._inner.read_small([at for at in files if at[1].version >= 0]))
+        return [next(contents) if file.version >= 0 else None for _, file in files]
+
+    def hash_files(self, files: Sequence[FileAt]) -> list[str | None]:
+        digests = iter(self._inner.hash_files([at for at in files if at[1].version >= 0]))
+        return [next(digests) if file.version >= 0 else file.digest for _, file in files]
 
     def stream(self, path: str, file: ContextFile) -> Iterator[bytes]:
         if file.version >= 0:
@@ -180,6 +187,9 @@ class ArchiveSide:
 
     def keep_alive(self, progress: Progress) -> None:
         self._inner.keep_alive(progress)
+
+    def settle(self, progress: Progress) -> None:
+        self._inner.settle(progress)
 
     def commit(self, changes: Sequence[Change], progress: Progress, notes: Sequence[SyncNote]) -> list[Outcome]:
         with self._changing:
@@ -244,7 +254,7 @@ class ArchiveSide:
                     return _changed(path)
                 self._set(to_path, self._members[path]._replace(path=self._inside(to_path)), self._places[path])
                 self._is_changed = True
-                return Outcome(_version_of(self._members[to_path]))
+                return Outcome(self._members[to_path].version)
             case SetMode(path, expected, local) if expected < 0:
                 if not self._stands(path, expected):
                     return _changed(path)
@@ -265,9 +275,9 @@ class ArchiveSide:
             # A single file of this path moves into the archive.
             self._singles_to_drop[path] = DropFile(path, expected)
         elif member is not None and is_there and member.mode == local.mode:
-            self._remember(SetBase(path, _version_of(member), local, content.digest), is_change=False)
-            return Outcome(_version_of(member), object_key=content.object_key)
-        elif not is_there and (None if member is None else _version_of(member)) != expected:
+            self._remember(SetBase(path, member.version, local, content.digest), is_change=False)
+            return Outcome(member.version, object_key=content.object_key)
+        elif not is_there and (None if member is None else member.version) != expected:
             return _changed(path)
         if member is None and (refusal := self._refusal(path)) is not None:
             self._singles_to_drop.pop(path, None)
@@ -275,8 +285,8 @@ class ArchiveSide:
         place = self._places[path] if is_there else _Place(self._place_in_spool(content))
         new = Member(self._inside(path), content.size_bytes, content.digest, local.mode, local.mtime_ns)
         self._set(path, new, place)
-        self._remember(SetBase(path, _version_of(new), local, content.digest))
-        return Outcome(_version_of(new), object_key=content.object_key)
+        self._remember(SetBase(path, new.version, local, content.digest))
+        return Outcome(new.version, object_key=content.object_key)
 
     def _refusal(self, path: str) -> Outcome | None:
         """Tell why the archive cannot take one more file."""
@@ -324,7 +334,7 @@ class ArchiveSide:
 
     def _stands(self, path: str, version: int) -> bool:
         member = self._members.get(path)
-        return member is not None and _version_of(member) == version
+        return member is not None and member.version == version
 
     def _set(self, path: str, member: Member, place: _Place) -> None:
         if path not in self._members:
@@ -360,16 +370,6 @@ class ArchiveSide:
 
     def _inside(self, path: str) -> str:
         return path.removeprefix(self._prefix)
-
-
-def _file_of(name: str, member: Member) -> ContextFile:
-    return ContextFile(name, _version_of(member), member.size_bytes, member.digest, member.mode, member.mtime_ns)
-
-
-def _version_of(member: Member) -> int:
-    """Return a number that stays while the content does, and is none that the store gives."""
-    digest = hashlib.sha256(f"{member.path}\0{member.digest}".encode()).digest()
-    return -1 - int.from_bytes(digest[:7])
 
 
 def _entry_bytes(path: str) -> int:

@@ -1,4 +1,5 @@
-"""Changes gathered into few, large transactions, committed in order by one thread while the walk goes on."""
+"""Changes gathered into few, large transactions, committed while the walk goes on: in order by one thread, or by as
+many as the side takes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ T = TypeVar("T")
 _KEEP_ALIVE_S = 0.5
 _BATCH_CHANGES = 500
 _BATCH_BYTES = 8 * 1024 * 1024
-_MOST_PENDING = 2
 
 Settle = Callable[[Outcome], None]
 """Called in the committing thread with what became of a change; must not block."""
@@ -24,7 +24,8 @@ Settle = Callable[[Outcome], None]
 class Commits:
     """Use it as a context manager: leaving it without an error commits what is left, leaving with one drops it.
 
-    At most two batches wait while a third is gathered, so memory stays bounded whatever the size of the tree.
+    Beside those that are committed at most one batch waits while another is gathered, so memory stays bounded
+    whatever the size of the tree.
     """
 
     def __init__(self, side: ContextSide, report: Report, *, before_commit: Callable[[], None]) -> None:
@@ -36,7 +37,9 @@ class Commits:
         self._side = side
         self._report = report
         self._before_commit = before_commit
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ctx-mcp-commit")
+        # One waits, so that no thread does.
+        self._most_pending = side.commits_at_once + 1
+        self._threads = ThreadPoolExecutor(side.commits_at_once, thread_name_prefix="ctx-mcp-commit")
         self._pending: list[Future[None]] = []
         self._changes: list[Change] = []
         self._settles: list[Settle] = []
@@ -52,7 +55,7 @@ class Commits:
             if kind is None:
                 self.flush()
         finally:
-            self._thread.shutdown(cancel_futures=True)
+            self._threads.shutdown(cancel_futures=True)
 
     def add(self, change: Change, settle: Settle) -> None:
         """Take a change into the next transaction. Belongs to the walking thread, like all but the commit itself.
@@ -92,8 +95,8 @@ class Commits:
         changes, self._changes = self._changes, []
         settles, self._settles = self._settles, []
         self._bytes = 0
-        self._wait(_MOST_PENDING - 1)
-        self._pending.append(self._thread.submit(self._commit, changes, settles))
+        self._wait(self._most_pending - 1)
+        self._pending.append(self._threads.submit(self._commit, changes, settles))
 
     def _wait(self, most: int) -> None:
         while len(self._pending) > most:

@@ -25,7 +25,7 @@ from ctx_mcp.sync.local_folder import Folder
 from ctx_mcp.sync.local_tree import DiskFull, FileGone, LocalFailure, LocalTree
 from ctx_mcp.sync.moves import EmptiedFolders, LargeMoves
 from ctx_mcp.sync.outcomes import Outcomes
-from ctx_mcp.sync.planner import names_to_hash, plan_folder
+from ctx_mcp.sync.planner import names_to_hash, names_to_hash_there, plan_folder
 from ctx_mcp.sync.report import Report
 from ctx_mcp.sync.selection import Selection
 from ctx_mcp.sync.sides import ContextSide
@@ -137,6 +137,7 @@ class _Run:
             copy_stamp=options.copy_stamp,
             is_case_sensitive=options.mode is SyncMode.UPLOAD or tree.is_case_sensitive,
             max_file_bytes=options.max_file_bytes,
+            keeps_modes=side.keeps_modes,
         )
 
     def look_only(self, *, tells_plan: bool) -> None:
@@ -174,7 +175,7 @@ class _Run:
     def _walk_and_commit(self) -> None:
         outcomes = Outcomes(self._report, self._walk.context_path)
         commits = Commits(self._side, self._report, before_commit=self._tree.flush)
-        with commits, LargeMoves(commits, outcomes) as moves:
+        with commits, LargeMoves(commits, outcomes, at_once=self._side.moves_at_once) as moves:
             parts = RunParts(
                 tree=self._tree,
                 side=self._side,
@@ -196,6 +197,7 @@ class _Run:
                 self._look_again(parts)
             except DiskFull as failure:
                 self._tell_failure(self._options.subfolder, failure)
+        self._side.settle(self._report.progress)
 
     def _look_again(self, parts: RunParts) -> None:
         """Plan once more the names that changed while they were compared, or waited for others."""
@@ -231,7 +233,8 @@ class _Run:
     def _plan(
         self, look: Look, *, is_last_look: bool, exact: bool = False, only: AbstractSet[str] | None = None
     ) -> FolderPlan:
-        problems = self._hash_where_needed(look, exact=exact, only=only)
+        problems = self._hash_where_needed(look, exact=exact or self._side.is_far, only=only)
+        self._hash_there_where_needed(look, only=only)
         problems.extend(self._judge_hidden(look))
         plan = plan_folder(self._rules, look.local, look.context, look.base, is_last_look=is_last_look)
         plan.problems.extend(problems)
@@ -265,6 +268,16 @@ class _Run:
                 for files in (look.local.files, look.context.files, look.base):
                     files.pop(name, None)
         return problems
+
+    def _hash_there_where_needed(self, look: Look, *, only: AbstractSet[str] | None) -> None:
+        names = names_to_hash_there(look.local, look.context, look.base)
+        asked = [
+            (self._path(look.place, name), look.context.files[name]) for name in names if only is None or name in only
+        ]
+        if not asked:
+            return
+        for (_, file), digest in zip(asked, self._side.hash_files(asked), strict=True):
+            look.context.files[file.name] = file._replace(digest=digest)
 
     def _judge_hidden(self, look: Look) -> list[Problem]:
         """Report a file that has the archive's name, unless it is a copy of the archive."""

@@ -1,4 +1,5 @@
-"""What takes longer than a look at a folder: large files, several at a time, and folders to remove at the end."""
+"""What takes longer than a look at a folder: large files and those from afar, several at a time, and folders to remove
+at the end."""
 
 from __future__ import annotations
 
@@ -16,16 +17,15 @@ from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.outcomes import Outcomes
 from ctx_mcp.sync.walk import Place
 
-_AT_ONCE = 4
-
 
 class LargeMoves:
     """Moves in threads of its own. Use it as a context manager, in the walking thread."""
 
-    def __init__(self, commits: Commits, outcomes: Outcomes) -> None:
+    def __init__(self, commits: Commits, outcomes: Outcomes, *, at_once: int) -> None:
         self._commits = commits
         self._outcomes = outcomes
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ctx-mcp-move")
+        self._at_once = at_once
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="ctx-mcp-move")
         self._under_way: list[tuple[Place, Step, Future[Change]]] = []
 
     def __enter__(self) -> Self:
@@ -46,7 +46,7 @@ class LargeMoves:
         Raises:
             whatever an earlier move raised that is no failure of its file alone.
         """
-        self._settle(_AT_ONCE)
+        self._settle(self._at_once)
         self._under_way.append((place, step, self._threads.submit(move)))
 
     def finish(self) -> None:

@@ -54,6 +54,21 @@ def names_to_hash(local: LocalFolder, context: ContextFolder, base: BaseFolder, 
     return names
 
 
+def names_to_hash_there(local: LocalFolder, context: ContextFolder, base: BaseFolder) -> list[str]:
+    """Return the files whose content in the context decides what happens to them, and is not known.
+
+    Both sides have it anew or have changed it, with as many bytes; the folder's was hashed before.
+    """
+    names: list[str] = []
+    for name, current in context.files.items():
+        file, before = local.files.get(name), base.get(name)
+        if current.digest is None and file is not None and file.digest is not None:
+            is_new_there = before is None or before.version != current.version
+            if is_new_there and file.size_bytes == current.size_bytes:
+                names.append(name)
+    return names
+
+
 def plan_folder(
     rules: SyncRules,
     local: LocalFolder,
@@ -144,7 +159,7 @@ class _Planner:
         """Both have the same content: permission bits may differ, or the base may be old or missing."""
         sides = Sides(local, context, before)
         differ = context.mode != local.mode
-        moved_here = before is None or local.mode != before.mode
+        moved_here = self.rules.keeps_modes and (before is None or local.mode != before.mode)
         moved_there = context.mode not in (None, local.mode if before is None else before.mode)
         if differ and moved_here and self.rules.goes_up and not (moved_there and self.rules.goes_down):
             return Step(name, Action.MODE_UP, *sides)

@@ -225,7 +225,8 @@ class FolderSteps:
         self._bring_soon(_Bringing(step, _given(step.context), step.local))
 
     def _bring_soon(self, wanted: _Bringing) -> None:
-        if not self._parts.transfers.is_small(wanted.file.size_bytes):
+        # From afar each for itself, so that the walk goes on while they come.
+        if self._parts.side.is_far or not self._parts.transfers.is_small(wanted.file.size_bytes):
             self._parts.moves.start(self._place, wanted.step, partial(self._bring_alone, wanted))
             return
         self._to_bring.append(wanted)
@@ -237,7 +238,7 @@ class FolderSteps:
         batch, self._to_bring, self._bytes_to_bring = self._to_bring, [], 0
         if not batch:
             return
-        contents = self._parts.side.read_small([wanted.file for wanted in batch])
+        contents = self._parts.side.read_small([(self._path(wanted.step.name), wanted.file) for wanted in batch])
         for wanted, content in zip(batch, contents, strict=True):
             self._try(wanted.step, partial(self._bring_now, wanted, content))
 
@@ -245,15 +246,18 @@ class FolderSteps:
         self._add(wanted.step, self._bring(self._here(), wanted, content))
 
     def _bring_alone(self, wanted: _Bringing) -> Change:
+        content: bytes | None = None
+        if self._parts.transfers.is_small(wanted.file.size_bytes):
+            (content,) = self._parts.side.read_small([(self._path(wanted.step.name), wanted.file)])
         with self._parts.tree.folder(self._place.local_path, create=True) as folder:
-            return self._bring(folder, wanted, None)
+            return self._bring(folder, wanted, content)
 
     def _bring(self, folder: Folder, wanted: _Bringing, content: bytes | None) -> Change:
         step, file, expected = wanted
         path = self._path(step.name)
         name = step.name if expected is None else expected.name
         look = self._parts.transfers.bring(folder, name, path, file, content, expected=expected)
-        return SetBase(path, file.version, look, file.digest)
+        return SetBase(path, file.version, look, look.digest)
 
     def _drop_in_folder(self, step: Step) -> None:
         self._drop(step, _given(step.local))

@@ -6,10 +6,10 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.domain.errors import FileNotFound, StoreUnusable, VersionConflict
 from ctx_mcp.domain.trees import ContextFile, LocalFile, NewContent
 from ctx_mcp.sync.hashing import hashed
-from ctx_mcp.sync.local_failures import FileGrown, LocalFailure
+from ctx_mcp.sync.local_failures import FileChanging, FileGrown, LocalFailure
 from ctx_mcp.sync.local_files import look_after_write
 from ctx_mcp.sync.local_folder import Folder
 from ctx_mcp.sync.report import Report
@@ -74,37 +74,35 @@ class Transfers:
         *,
         expected: LocalFile | None,
     ) -> LocalFile:
-        """Put the context's content into a folder, and return the look for the base.
+        """Put the context's content into a folder, and return the look for the base, with the content's digest.
 
         Args:
             content: None has it streamed.
 
         Raises:
             Lost: the bytes are missing, or are not those that were stored.
+            FileChanging: the file was deleted or changed since it was listed.
             TargetChanged, DiskFull, Unwritable, Blocked, BadName: as named.
         """
-        chunks: Iterable[bytes]
-        if content is None:
-            chunks = self._checked(file, self._stream(path, file))
-        else:
-            if file.digest is not None and hashlib.sha256(content).hexdigest() != file.digest:
+        digest = hashlib.sha256()
+        chunks = self._stream(path, file) if content is None else [content]
+
+        def checked() -> Iterator[bytes]:
+            yield from hashed(chunks, digest.update)
+            if file.digest not in (None, digest.hexdigest()):
                 raise Lost(_DAMAGED)
-            chunks = [content]
+
         began_at_ns = time.time_ns()
-        written = folder.write(name, chunks, mode=file.mode, mtime_ns=file.mtime_ns, expected=expected)
-        return look_after_write(written, began_at_ns)
+        written = folder.write(name, checked(), mode=file.mode, mtime_ns=file.mtime_ns, expected=expected)
+        return look_after_write(written, began_at_ns)._replace(digest=digest.hexdigest())
 
     def _stream(self, path: str, file: ContextFile) -> Iterator[bytes]:
         try:
             yield from self._watched(self._side.stream(path, file))
         except StoreUnusable as error:
             raise Lost(error.message) from error
-
-    def _checked(self, file: ContextFile, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        yield from hashed(chunks, digest.update)
-        if file.digest is not None and digest.hexdigest() != file.digest:
-            raise Lost(_DAMAGED)
+        except (FileNotFound, VersionConflict) as error:
+            raise FileChanging("it was changed in the context while it was synced") from error
 
     def _watched(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Count chunks as they pass. The step counts them when it is done, so they are taken back at the end."""

@@ -34,6 +34,11 @@ def _json(value: JsonObject) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
+def _told(answer: JsonObject, name: str) -> str:
+    """Return a text of the envelope; what a gateway or a release says of itself begins with a capital."""
+    return as_text(answer.get(name)) or as_text(answer.get(name[0].upper() + name[1:])) or ""
+
+
 class AgbDialect:
     """Spell and read the AGB protocol; see the module."""
 
@@ -47,7 +52,7 @@ class AgbDialect:
             raise UnsupportedOperation(f"the AGB API has no call for {type(operation).__name__}")
         return HttpRequest(
             method=call.method,
-            path=call.path,
+            path=call.spell_path(operation) if call.spell_path else call.path,
             query=call.spell_query(operation),
             headers={"authorization": f"Bearer {api_key}", "content-type": "application/json"},
             body=_json(call.spell_body(operation)) if call.method == "POST" else b"",
@@ -58,12 +63,13 @@ class AgbDialect:
         if answer is None:
             kind = BackendUnavailable if status >= 500 else BackendProtocolError
             raise kind(f"HTTP {status} error", request_id=headers.get("x-request-id", ""))
-        request_id = as_text(answer.get("requestId")) or headers.get("x-request-id", "")
-        if status != 200 or not answer.get("success"):
-            message = as_text(answer.get("message")) or f"HTTP {status} error"
-            raise error_from_code(as_text(answer.get("code")) or "", message, request_id=request_id)
+        request_id = _told(answer, "requestId") or headers.get("x-request-id", "")
+        call = _CALLS[type(operation)]
+        if not call.tells_success(status, answer):
+            message = _told(answer, "message") or f"HTTP {status} error"
+            raise error_from_code(_told(answer, "code"), message, request_id=request_id)
         try:
-            result = _CALLS[type(operation)].read_result(answer)
+            result = call.read_result(operation, answer)
         except BackendProtocolError as error:
             error.request_id = request_id
             raise

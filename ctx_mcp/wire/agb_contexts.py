@@ -15,6 +15,7 @@ from ctx_mcp.wire.json_values import (
     as_rows,
     as_text,
     bool_parameter,
+    demanded_rows,
     int_parameter,
     required,
 )
@@ -93,31 +94,36 @@ def _spell_contexts(page: ContextPage) -> JsonObject:
     }
 
 
-def _read_contexts(answer: JsonObject) -> ContextPage:
+def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
+    told = as_object(answer.get("data")) or answer
     return ContextPage(
         contexts=tuple(_read_context(row) for row in as_rows(answer.get("data"))),
-        next_token=as_text(answer.get("nextToken")) or None,
-        max_results=as_int(answer.get("maxResults")),
-        total_count=as_int(answer.get("totalCount")),
+        next_token=as_text(told.get("nextToken")) or None,
+        max_results=as_int(told.get("maxResults")),
+        total_count=as_int(told.get("totalCount")),
     )
 
 
-def _read_found_context(answer: JsonObject) -> FoundContext:
+def _read_found_context(operation: GetContext, answer: JsonObject) -> FoundContext:
+    # A row may leave out what was asked by. The SDK takes no row at all for a context too, which nobody can use.
     row = as_object(answer.get("data"))
-    if not row or not row.get("id"):
+    asked: JsonObject = {"id": operation.context_id, "name": operation.name}
+    found = _read_context(asked | {name: value for name, value in (row or {}).items() if value})
+    if not row or not found.context_id:
         raise BackendProtocolError("the service answered success but no context")
-    return FoundContext(_read_context(row))
+    return FoundContext(found)
 
 
 def _spell_url(url: PresignedUrl) -> JsonObject:
     return {"data": {"url": url.url, "expireTime": url.expires_at}}
 
 
-def _read_url(answer: JsonObject, method: str) -> PresignedUrl:
+def _read_url(operation: GetFileUploadUrl | GetFileDownloadUrl, answer: JsonObject) -> PresignedUrl:
     row = as_object(answer.get("data")) or {}
     url = as_text(row.get("url"))
     if not url:
         raise BackendProtocolError("the service answered success but no URL")
+    method = "PUT" if isinstance(operation, GetFileUploadUrl) else "GET"
     return PresignedUrl(url=url, method=method, expires_at=as_int(row.get("expireTime")))
 
 
@@ -125,9 +131,16 @@ def _spell_files(page: FilePage) -> JsonObject:
     return {"data": [_file_row(entry) for entry in page.entries], "count": page.total_count}
 
 
-def _read_files(answer: JsonObject) -> FilePage:
-    entries = tuple(_read_file(row) for row in as_rows(answer.get("data")))
+def _read_files(_: ListFiles, answer: JsonObject) -> FilePage:
+    # The SDK takes what it cannot read for an empty folder, and a sync would follow that.
+    entries = tuple(_read_file(row) for row in demanded_rows(answer.get("data"), "a list of files"))
     return FilePage(entries=entries, total_count=as_int(answer.get("count")))
+
+
+def _spell_deletion(operation: DeleteFile) -> dict[str, str]:
+    if operation.if_match not in (None, "*"):
+        raise UnsupportedOperation("the AGB API deletes whatever is there; leave if_match out")
+    return present(contextId=operation.context_id, filePath=operation.file_path)
 
 
 CONTEXT_CALLS: dict[type[Operation[Any]], AgbCall] = {
@@ -186,7 +199,7 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgbCall] = {
         lambda op: present(contextId=op.context_id, filePath=op.file_path),
         lambda q: GetFileUploadUrl(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
         _spell_url,
-        lambda answer: _read_url(answer, "PUT"),
+        _read_url,
     ),
     GetFileDownloadUrl: AgbCall(
         SDK_PREFIX + "GetContextFileDownloadUrl",
@@ -194,12 +207,12 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgbCall] = {
         lambda op: present(contextId=op.context_id, filePath=op.file_path),
         lambda q: GetFileDownloadUrl(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
         _spell_url,
-        lambda answer: _read_url(answer, "GET"),
+        _read_url,
     ),
     DeleteFile: AgbCall(
         SDK_PREFIX + "DeleteContextFile",
         "POST",
-        lambda op: present(contextId=op.context_id, filePath=op.file_path),
+        _spell_deletion,
         lambda q: DeleteFile(context_id=required(q, "contextId"), file_path=required(q, "filePath")),
         spell_nothing,
         read_nothing,

@@ -13,6 +13,8 @@ from ctx_mcp.wire.agb_values import (
     SDK_PREFIX,
     AgbCall,
     Parameters,
+    is_session_success,
+    is_success,
     present,
     read_nothing,
     spell_nothing,
@@ -51,6 +53,9 @@ _NO_MACHINE: JsonObject = {
     "token": "",
     "toolList": "[]",
 }
+
+
+_STATE_PATH = MCP_PREFIX + "getSessionInfo"
 
 
 def _no_query(_: object) -> dict[str, str]:
@@ -121,29 +126,42 @@ def _spell_created(session: Session) -> JsonObject:
     return {"data": made | _NO_MACHINE | {"networkInterfaceIp": "", "taskId": ""}}
 
 
-def _read_created(answer: JsonObject) -> Session:
+def _is_made(status: int, answer: JsonObject) -> bool:
+    """Tell whether a session was made, as the SDK does: by its id, whatever stands around it."""
+    data = as_object(answer.get("data")) or {}
+    return bool(data.get("sessionId")) or is_success(status, answer)
+
+
+def _read_created(_: CreateSession, answer: JsonObject) -> Session:
     data = as_object(answer.get("data")) or {}
     if data.get("success") is False:
         message = as_text(data.get("errMsg")) or "the service made no session"
         raise error_from_code("", message, request_id=as_text(answer.get("requestId")) or "")
-    return _read_session(answer)
+    session_id = as_text(data.get("sessionId"))
+    if not session_id:
+        raise BackendProtocolError("the service answered success but no session")
+    return Session(session_id)
 
 
 def _spell_session(session: Session) -> JsonObject:
     return {"data": {"sessionId": session.session_id, "status": session.state} | _NO_MACHINE}
 
 
-def _read_session(answer: JsonObject) -> Session:
+def _read_session(operation: GetSession, answer: JsonObject) -> Session:
     data = as_object(answer.get("data")) or {}
-    session_id = as_text(data.get("sessionId"))
-    if not session_id:
-        raise BackendProtocolError("the service answered success but no session")
-    return Session(session_id, as_text(data.get("status")) or SessionState.RUNNING)
+    return Session(operation.session_id, as_text(data.get("status")) or as_text(data.get("Status")) or "")
+
+
+def _is_released(status: int, answer: JsonObject) -> bool:
+    told = answer.get("Success")
+    return is_success(status, answer if told is None else {"success": told})
 
 
 def _spell_listing(operation: ListSessions) -> dict[str, str]:
     if operation.status not in (None, SessionState.RUNNING):
         raise UnsupportedOperation("the AGB API lists running sessions only; leave status out")
+    if operation.image_id is not None:
+        raise UnsupportedOperation("the AGB API cannot list sessions by their image; leave image_id out")
     return present(
         maxResults=operation.max_results, labels=_spell_labels(operation.labels), nextToken=operation.next_token
     )
@@ -154,7 +172,7 @@ def _spell_sessions(page: SessionPage) -> JsonObject:
     return {"data": rows, "nextToken": page.next_token, "maxResults": page.max_results, "count": page.total_count}
 
 
-def _read_sessions(answer: JsonObject) -> SessionPage:
+def _read_sessions(_: ListSessions, answer: JsonObject) -> SessionPage:
     rows = as_rows(answer.get("data"))
     return SessionPage(
         sessions=tuple(
@@ -172,7 +190,7 @@ def _spell_label_result(labels: dict[str, str]) -> JsonObject:
     return {"data": {"labels": _spell_labels(labels)}}
 
 
-def _read_label_result(answer: JsonObject) -> dict[str, str]:
+def _read_label_result(_: GetSessionLabels, answer: JsonObject) -> dict[str, str]:
     given = (as_object(answer.get("data")) or {}).get("labels")
     if not given:
         return {}
@@ -191,6 +209,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
         _spell_created,
         _read_created,
         _spell_creation,
+        tells_success=_is_made,
     ),
     GetSession: AgbCall(
         MCP_PREFIX + "getSession",
@@ -200,8 +219,10 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
         _spell_session,
         _read_session,
         _spell_session_body,
-        # The third is `Session.info`, which asks where the session's machine is; there is none.
-        other_paths=(MCP_PREFIX + "getSessionInfo", MCP_PREFIX + "getMcpResource"),
+        # The last is `Session.info`, which asks where the session's machine is; there is none.
+        other_paths=(_STATE_PATH, MCP_PREFIX + "getMcpResource"),
+        spell_path=lambda op: _STATE_PATH if op.only_state else MCP_PREFIX + "getSession",
+        tells_success=is_session_success,
     ),
     ListSessions: AgbCall(
         SDK_PREFIX + "ListSession",
@@ -224,6 +245,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
         read_nothing,
         _spell_session_body,
         other_paths=(MCP_PREFIX + "releaseSession",),
+        tells_success=_is_released,
     ),
     KeepSessionAlive: AgbCall(
         MCP_PREFIX + "refreshSessionIdleTime",
@@ -240,6 +262,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {
         lambda q: SetSessionLabels(required(q, "sessionId"), _read_labels(q, "Labels" if "Labels" in q else "labels")),
         spell_nothing,
         read_nothing,
+        tells_success=is_session_success,
     ),
     GetSessionLabels: AgbCall(
         SDK_PREFIX + "GetLabel",

@@ -11,7 +11,6 @@ from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, Syn
 from ctx_mcp.wire.agb_values import SDK_PREFIX, AgbCall, Parameters, present, spell_nothing
 from ctx_mcp.wire.json_values import (
     JsonObject,
-    as_object,
     as_rows,
     as_text,
     list_parameter,
@@ -36,8 +35,8 @@ def _spell_statuses(statuses: Sequence[SyncStatus]) -> JsonObject:
     return {"data": {"contextStatus": spell_statuses(statuses)}}
 
 
-def _read_statuses(answer: JsonObject) -> tuple[SyncStatus, ...]:
-    return read_statuses((as_object(answer.get("data")) or {}).get("contextStatus"))
+def _read_statuses(_: GetSyncInfo, answer: JsonObject) -> tuple[SyncStatus, ...]:
+    return read_statuses(answer.get("data"), "contextStatus")
 
 
 def _spell_sync_query(operation: StartSync) -> dict[str, str]:
@@ -58,7 +57,7 @@ def _spell_sync_query(operation: StartSync) -> dict[str, str]:
     )
 
 
-def _read_started(_: JsonObject) -> StartedSyncs:
+def _read_started(_: StartSync, __: JsonObject) -> StartedSyncs:
     return StartedSyncs()
 
 
@@ -83,7 +82,7 @@ def _spell_internal(contexts: Sequence[InternalContext]) -> JsonObject:
     return {"data": rows}
 
 
-def _read_internal(answer: JsonObject) -> tuple[InternalContext, ...]:
+def _read_internal(_: LoadInternalContexts, answer: JsonObject) -> tuple[InternalContext, ...]:
     return tuple(
         InternalContext(
             as_text(row.get("contextId")) or "",

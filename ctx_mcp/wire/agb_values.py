@@ -9,7 +9,7 @@ from typing import Any
 
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.wire.http_messages import HttpRequest
-from ctx_mcp.wire.json_values import JsonObject, parse_object
+from ctx_mcp.wire.json_values import JsonObject, is_true, parse_object
 from ctx_mcp.wire.operations import Operation
 
 SDK_PREFIX = "/sdk/"
@@ -21,12 +21,23 @@ def _no_body(_: Any) -> JsonObject:
     return {}
 
 
+def is_success(status: int, answer: JsonObject) -> bool:
+    """Tell whether a call was done; those of contexts demand the status 200."""
+    return status == 200 and is_true(answer.get("success"))
+
+
+def is_session_success(status: int, answer: JsonObject) -> bool:
+    """Tell whether a call of a session was done; some allow any status that is no error."""
+    return status < 400 and is_true(answer.get("success"))
+
+
 @dataclass(frozen=True, slots=True)
 class AgbCall:
     """How one operation is spelled. The callables are typed loosely; the tables pair them with their operation.
 
     `read` takes all parameters as texts, wherever they were: a member of the body that is none is its JSON text.
-    `other_paths` are routes that mean the same; a service answers them, a client does not use them.
+    `other_paths` are routes that mean the same; a service answers them, a client uses only what `spell_path` says.
+    `tells_success` takes status and answer.
     """
 
     path: str
@@ -34,9 +45,11 @@ class AgbCall:
     spell_query: Callable[[Any], dict[str, str]]
     read: Callable[[Parameters], Operation[Any]]
     spell_result: Callable[[Any], JsonObject]
-    read_result: Callable[[JsonObject], Any]
+    read_result: Callable[[Any, JsonObject], Any]
     spell_body: Callable[[Any], JsonObject] = _no_body
     other_paths: tuple[str, ...] = ()
+    spell_path: Callable[[Any], str] | None = None
+    tells_success: Callable[[int, JsonObject], bool] = is_success
 
 
 def present(**parameters: str | int | bool | None) -> dict[str, str]:
@@ -68,5 +81,5 @@ def spell_nothing(_: object) -> JsonObject:
     return {"data": None}
 
 
-def read_nothing(_: JsonObject) -> None:
+def read_nothing(_: object, __: JsonObject) -> None:
     return None

@@ -25,7 +25,7 @@ from ctx_mcp.wire.agentbay_contexts import CONTEXT_CALLS
 from ctx_mcp.wire.agentbay_regions import DEFAULT_REGION
 from ctx_mcp.wire.agentbay_sessions import SESSION_CALLS
 from ctx_mcp.wire.agentbay_syncs import SYNC_CALLS
-from ctx_mcp.wire.agentbay_values import AgentBayCall, present, read_parameters, spell_form
+from ctx_mcp.wire.agentbay_values import present, read_parameters, spell_form
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 from ctx_mcp.wire.json_values import JsonObject, as_text, parse_object
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
@@ -77,6 +77,7 @@ class AgentBayDialect:
         call = _CALLS.get(type(operation))
         if call is None:
             raise UnsupportedOperation(f"the AgentBay API has no call for {type(operation).__name__}")
+        action = call.spell_action(operation) if call.spell_action else call.action
         key = present(Authorization=f"Bearer {api_key}")
         form, query = call.spell_form(operation), call.spell_query(operation)
         if call.tells_region(operation):
@@ -84,10 +85,10 @@ class AgentBayDialect:
         return HttpRequest(
             method="POST",
             path=_PATH,
-            query=self._about(call) | (query | key if call.has_key_in_query else query),
+            query=self._about(action) | (query | key if call.has_key_in_query else query),
             headers={
                 "x-acs-version": _VERSION,
-                "x-acs-action": call.action,
+                "x-acs-action": action,
                 "content-type": "application/x-www-form-urlencoded",
             },
             body=spell_form(form if call.has_key_in_query else form | key),
@@ -100,7 +101,7 @@ class AgentBayDialect:
             raise kind(f"HTTP {status} without a JSON object", request_id=headers.get("x-acs-request-id", ""))
         request_id = as_text(answer.get("RequestId")) or headers.get("x-acs-request-id", "")
         call = _CALLS[type(operation)]
-        if status >= 400 or _is_failure(call, answer):
+        if status >= 400 or not call.tells_success(answer):
             raise _failure(status, answer, request_id)
         try:
             result = call.read_result(operation, answer)
@@ -151,20 +152,14 @@ class AgentBayDialect:
         status = error.http_status if is_unknown else 200
         return HttpAnswer(status, _json(envelope), {"x-acs-request-id": error.request_id})
 
-    def _about(self, call: AgentBayCall) -> dict[str, str]:
+    def _about(self, action: str) -> dict[str, str]:
         return present(
-            Action=call.action,
+            Action=action,
             Format="json",
             Version=_VERSION,
             Timestamp=to_iso(self._now()),
             SignatureNonce=self._new_nonce(),
         )
-
-
-def _is_failure(call: AgentBayCall, answer: JsonObject) -> bool:
-    if call.is_success_assumed:
-        return not answer.get("Success", True) and bool(answer.get("Code"))
-    return not answer.get("Success")
 
 
 def _failure(status: int, answer: JsonObject, request_id: str) -> AGBError:

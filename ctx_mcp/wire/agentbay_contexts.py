@@ -7,7 +7,15 @@ from typing import Any
 from ctx_mcp.domain.clock import from_iso, to_iso
 from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
 from ctx_mcp.domain.models import ContextPage, ContextRecord, FileEntry, FilePage, FoundContext, PresignedUrl
-from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, present, read_nothing, spell_nothing
+from ctx_mcp.wire.agentbay_values import (
+    AgentBayCall,
+    Parameters,
+    is_not_denied,
+    is_not_explained,
+    present,
+    read_nothing,
+    spell_nothing,
+)
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -15,6 +23,7 @@ from ctx_mcp.wire.json_values import (
     as_rows,
     as_text,
     bool_parameter,
+    demanded_rows,
     int_parameter,
     required,
 )
@@ -73,12 +82,14 @@ def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
     )
 
 
-def _read_found_context(_: GetContext, answer: JsonObject) -> FoundContext:
+def _read_found_context(operation: GetContext, answer: JsonObject) -> FoundContext:
+    # A row may leave out what was asked by. The SDK takes no row at all for a context too, which nobody can use.
     row = as_object(answer.get("Data"))
-    # The SDK takes a success without one for a context with an empty id, which nobody can use.
-    if not row or not row.get("Id"):
+    asked: JsonObject = {"Id": operation.context_id, "Name": operation.name}
+    found = _read_context(asked | {name: value for name, value in (row or {}).items() if value})
+    if not row or not found.context_id:
         raise BackendProtocolError("the service answered success but no context")
-    return FoundContext(_read_context(row))
+    return FoundContext(found)
 
 
 def _file_row(entry: FileEntry) -> JsonObject:
@@ -155,7 +166,7 @@ def _spell_files(page: FilePage) -> JsonObject:
 
 def _read_files(_: ListFiles, answer: JsonObject) -> FilePage:
     return FilePage(
-        entries=tuple(_read_file(row) for row in as_rows(answer.get("Data"))),
+        entries=tuple(_read_file(row) for row in demanded_rows(answer.get("Data"), "a list of files")),
         total_count=as_int(answer.get("Count")),
         next_token=as_text(answer.get("NextToken")) or None,
         max_results=as_int(answer.get("MaxResults")),
@@ -183,7 +194,7 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         ),
         _spell_contexts,
         _read_contexts,
-        is_success_assumed=True,
+        tells_success=is_not_explained,
     ),
     GetContext: AgentBayCall(
         "GetContext",
@@ -199,7 +210,7 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         lambda found: {"Data": _context_row(found.context)},
         _read_found_context,
         tells_region=lambda op: op.create,
-        is_success_assumed=True,
+        tells_success=is_not_explained,
     ),
     UpdateContext: AgentBayCall(
         "ModifyContext",
@@ -221,6 +232,7 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         lambda q: ClearContext(context_id=required(q, "Id")),
         spell_nothing,
         read_nothing,
+        tells_success=is_not_denied,
     ),
     GetFileUploadUrl: AgentBayCall(
         "GetContextFileUploadUrl",

@@ -13,8 +13,17 @@ from ctx_mcp.domain.clock import from_iso, to_iso
 from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation, error_from_code
 from ctx_mcp.domain.policies import BWList, SyncPolicy, WhiteList, policy_to_json
 from ctx_mcp.domain.sessions import Binding, BindingRequest, Session, SessionPage, SessionState
-from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, present, read_nothing, spell_nothing
-from ctx_mcp.wire.binding_policies import mapped_path, with_mapping
+from ctx_mcp.wire.agentbay_values import (
+    AgentBayCall,
+    Parameters,
+    is_not_denied,
+    is_not_explained,
+    is_told_done,
+    present,
+    read_nothing,
+    spell_nothing,
+)
+from ctx_mcp.wire.binding_policies import mapped_path, with_all_marks, with_mapping
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -22,6 +31,7 @@ from ctx_mcp.wire.json_values import (
     as_rows,
     as_text,
     bool_parameter,
+    demanded_rows,
     int_parameter,
     list_parameter,
     object_parameter,
@@ -54,6 +64,7 @@ _NO_MACHINE: JsonObject = {
     "WsUrl": "",
     "ToolList": "[]",
 }
+_STATE_ACTION = "GetSessionDetail"
 _UNTIL_RELEASED_S = 2_592_000
 """For a session that only a call may end: the longest idle time there is."""
 
@@ -78,7 +89,8 @@ def _read_labels(parameters: Parameters) -> dict[str, str]:
 def _spell_policy(binding: BindingRequest) -> str | None:
     if binding.policy is None and binding.context_path in (None, binding.path):
         return None
-    return with_mapping(binding, binding.policy or policy_to_json(SyncPolicy(bw_list=BWList([WhiteList()]))))
+    policy = binding.policy or policy_to_json(SyncPolicy(bw_list=BWList([WhiteList()])))
+    return with_all_marks(with_mapping(binding, policy))
 
 
 def _spell_bindings(bindings: Sequence[BindingRequest]) -> str:
@@ -132,6 +144,12 @@ def _spell_created(session: Session) -> JsonObject:
     return {"Data": {"Success": True, "ErrMsg": "", "SessionId": session.session_id} | _NO_MACHINE}
 
 
+def _is_made(answer: JsonObject) -> bool:
+    """Tell whether a session was made, as the SDK does: by its id, unless the answer says why not."""
+    data = as_object(answer.get("Data")) or {}
+    return is_not_explained(answer) if data.get("SessionId") else is_told_done(answer)
+
+
 def _read_created(_: CreateSession, answer: JsonObject) -> Session:
     data = as_object(answer.get("Data")) or {}
     if data.get("Success") is False:
@@ -157,17 +175,16 @@ def _spell_session(session: Session) -> JsonObject:
 
 def _read_session(operation: GetSession, answer: JsonObject) -> Session:
     data = as_object(answer.get("Data")) or {}
-    return Session(operation.session_id, as_text(data.get("Status")) or SessionState.RUNNING)
+    return Session(operation.session_id, as_text(data.get("Status")) or "")
 
 
 def _read_listing(parameters: Parameters) -> ListSessions:
-    if parameters.get("ImageId"):
-        raise UnsupportedOperation("sessions cannot be listed by ImageId here; leave it out")
     return ListSessions(
         labels=_read_labels(parameters),
         max_results=int_parameter(parameters, "MaxResults", 10),
         next_token=parameters.get("NextToken") or None,
         status=parameters.get("Status") or None,
+        image_id=parameters.get("ImageId") or None,
     )
 
 
@@ -237,7 +254,7 @@ def _read_binding(row: JsonObject) -> Binding:
 
 
 def _read_bound(_: ListBindings, answer: JsonObject) -> tuple[Binding, ...]:
-    return tuple(map(_read_binding, as_rows(answer.get("Data"))))
+    return tuple(map(_read_binding, demanded_rows(answer.get("Data"), "a list of bindings")))
 
 
 SESSION_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
@@ -248,24 +265,32 @@ SESSION_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         _spell_created,
         _read_created,
         tells_region=lambda _: True,
+        tells_success=_is_made,
     ),
     GetSession: AgentBayCall(
         "GetSession",
-        _spell_session_id,
+        lambda op: {} if op.only_state else _spell_session_id(op),
         lambda q: GetSession(required(q, "SessionId")),
         _spell_session,
         _read_session,
-        # The second is `Session.info`, which asks where the session's machine is; there is none.
-        other_actions=("GetSessionDetail", "GetMcpResource"),
+        # The last is `Session.info`, which asks where the session's machine is; there is none.
+        other_actions=(_STATE_ACTION, "GetMcpResource"),
+        spell_action=lambda op: _STATE_ACTION if op.only_state else "GetSession",
+        spell_query=lambda op: _spell_session_id(op) if op.only_state else {},
     ),
     ListSessions: AgentBayCall(
         "ListSession",
         lambda op: present(
-            Labels=_spell_labels(op.labels), MaxResults=op.max_results, NextToken=op.next_token, Status=op.status
+            Labels=_spell_labels(op.labels),
+            MaxResults=op.max_results,
+            NextToken=op.next_token,
+            Status=op.status,
+            ImageId=op.image_id,
         ),
         _read_listing,
         _spell_sessions,
         _read_sessions,
+        tells_success=is_not_denied,
     ),
     ReleaseSession: AgentBayCall(
         "DeleteSessionAsync",
@@ -273,6 +298,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         lambda q: ReleaseSession(required(q, "SessionId")),
         spell_nothing,
         read_nothing,
+        tells_success=is_not_denied,
         other_actions=("ReleaseMcpSession",),
     ),
     KeepSessionAlive: AgentBayCall(
@@ -288,6 +314,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         lambda q: SetSessionLabels(required(q, "SessionId"), _read_labels(q)),
         spell_nothing,
         read_nothing,
+        tells_success=is_not_denied,
     ),
     GetSessionLabels: AgentBayCall(
         "GetLabel",
@@ -295,6 +322,7 @@ SESSION_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         lambda q: GetSessionLabels(required(q, "SessionId")),
         _spell_label_result,
         _read_label_result,
+        tells_success=is_not_denied,
     ),
     BindContexts: AgentBayCall(
         "BindContexts",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
+from ctx_mcp.domain.errors import UnsupportedOperation
 from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, SyncStatus
-from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, present, spell_nothing
-from ctx_mcp.wire.json_values import JsonObject, as_object, as_rows, as_text, required
+from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, is_not_denied, present, spell_nothing
+from ctx_mcp.wire.json_values import JsonObject, as_rows, as_text, required
 from ctx_mcp.wire.operations import GetSyncInfo, LoadInternalContexts, Operation, StartSync
 from ctx_mcp.wire.sync_statuses import read_statuses, spell_statuses
 
@@ -31,11 +31,8 @@ def _spell_statuses(statuses: Sequence[SyncStatus]) -> JsonObject:
 
 
 def _read_statuses(_: GetSyncInfo, answer: JsonObject) -> tuple[SyncStatus, ...]:
-    try:
-        return read_statuses((as_object(answer.get("Data")) or {}).get("ContextStatus"))
-    except BackendProtocolError:
-        # As the SDK does: what cannot be read is no status.
-        return ()
+    # The SDK takes what cannot be read for no status, and so a sync that runs for one that has ended.
+    return read_statuses(answer.get("Data"), "ContextStatus")
 
 
 def _spell_sync(operation: StartSync) -> dict[str, str]:
@@ -105,7 +102,7 @@ SYNC_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         ),
         _spell_statuses,
         _read_statuses,
-        is_success_assumed=True,
+        tells_success=is_not_denied,
     ),
     StartSync: AgentBayCall(
         "SyncContext",
@@ -126,5 +123,6 @@ SYNC_CALLS: dict[type[Operation[Any]], AgentBayCall] = {
         _read_types,
         _spell_internal,
         _read_internal,
+        tells_success=is_not_denied,
     ),
 }

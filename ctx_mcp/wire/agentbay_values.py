@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.wire.http_messages import HttpRequest
-from ctx_mcp.wire.json_values import JsonObject
+from ctx_mcp.wire.json_values import JsonObject, as_text, is_true
 from ctx_mcp.wire.operations import Operation
 
 Parameters = Mapping[str, str]
@@ -24,12 +24,31 @@ def _is_never(_: Any) -> bool:
     return False
 
 
+def is_told_done(answer: JsonObject) -> bool:
+    return is_true(answer.get("Success"))
+
+
+def is_not_denied(answer: JsonObject) -> bool:
+    """Tell whether `Success` is true, or neither it nor the code of an error is there.
+
+    The SDK takes some denials for a success too, in the calls that go by this.
+    """
+    is_silent = answer.get("Success") is None and as_text(answer.get("Code")) in (None, "", "ok")
+    return is_silent or is_told_done(answer)
+
+
+def is_not_explained(answer: JsonObject) -> bool:
+    """Tell whether anything but a false `Success` with a `Code` was answered."""
+    return answer.get("Success") is None or is_told_done(answer) or not answer.get("Code")
+
+
 @dataclass(frozen=True, slots=True)
 class AgentBayCall:
     """How one operation is spelled. The callables are typed loosely; the tables pair them with their operation.
 
     `read` takes all parameters, of the form and of the query. `other_actions` mean the same; a service answers them,
-    a client does not use them. `tells_region` says whether the client's region goes along.
+    a client uses only what `spell_action` says. `tells_region` says whether the client's region goes along.
+    `tells_success` takes an answer whose status is no error.
     """
 
     action: str
@@ -40,9 +59,9 @@ class AgentBayCall:
     spell_query: Callable[[Any], dict[str, str]] = _no_query
     tells_region: Callable[[Any], bool] = _is_never
     has_key_in_query: bool = False
-    is_success_assumed: bool = False
-    """A failure has `Success` false and a `Code`; that of any other call is whatever has no `Success` true."""
+    tells_success: Callable[[JsonObject], bool] = is_told_done
     other_actions: tuple[str, ...] = ()
+    spell_action: Callable[[Any], str] | None = None
 
 
 def present(**parameters: str | int | bool | None) -> dict[str, str]:

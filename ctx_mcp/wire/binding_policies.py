@@ -6,7 +6,7 @@ import json
 
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.sessions import BindingRequest
-from ctx_mcp.wire.json_values import as_object, as_text, parse_object
+from ctx_mcp.wire.json_values import as_object, as_rows, as_text, parse_object
 
 
 def with_mapping(binding: BindingRequest, text: str) -> str:
@@ -30,6 +30,20 @@ def with_mapping(binding: BindingRequest, text: str) -> str:
             f"maps it to {mapped!r}; give one of the two"
         )
     return json.dumps({**policy, "mappingPolicy": {"path": binding.context_path}})
+
+
+def with_all_marks(text: str) -> str:
+    """Return a policy's text, where each row of the white list says of both its paths whether they are patterns.
+
+    AgentBay's SDK always says it, AGB's never, so that what a policy itself says is only what is set.
+    """
+    policy = parse_object(text) or {}
+    bw_list = as_object(policy.get("bwList")) or {}
+    rows = as_rows(bw_list.get("whiteLists"))
+    if not rows:
+        return text
+    marked = [{"isPathRegex": False, "isExcludeRegex": False} | row for row in rows]
+    return json.dumps({**policy, "bwList": {**bw_list, "whiteLists": marked}})
 
 
 def mapped_path(text: str | None) -> str | None:

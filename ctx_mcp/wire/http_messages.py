@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """`path` is relative to the endpoint; header names are lower case."""
+    """`path` is relative to the endpoint; header names are lower case. All else may hold the key and is not shown."""
 
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict[str, str])
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    body: bytes = b""
+    query: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

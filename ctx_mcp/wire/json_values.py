@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument
 
 JsonObject = dict[str, object]
 
@@ -40,8 +40,27 @@ def as_rows(value: object) -> list[JsonObject]:
     return [row for row in map(as_object, cast("list[object]", value)) if row is not None]
 
 
+def demanded_rows(value: object, of_what: str) -> list[JsonObject]:
+    """Return the objects of a JSON array, of which nothing or an empty object is one without any.
+
+    Raises:
+        BackendProtocolError: it is anything else: who takes that for an empty list may act on it.
+    """
+    if value is None or value == {}:
+        return []
+    rows = as_rows(value)
+    if not isinstance(value, list) or len(rows) < len(cast("list[object]", value)):
+        raise BackendProtocolError(f"the service answered {of_what} that cannot be read")
+    return rows
+
+
 def as_text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def is_true(value: object) -> bool:
+    """Tell whether a flag is set: the SDKs take any value that counts as true, and so the text "false" too."""
+    return bool(value) and not (isinstance(value, str) and value.strip().lower() == "false")
 
 
 def as_int(value: object) -> int | None:

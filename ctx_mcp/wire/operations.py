@@ -201,10 +201,17 @@ class Capabilities:
     bindings: bool = False
     """`BindContexts` and `ListBindings` work."""
     local_folders: bool = False
-    """Sessions are on this machine: `StartSync` without a session takes folders of this machine."""
+    """`StartSync` without a session takes folders of this machine."""
+    local_sessions: bool = False
+    """Sessions have the file system of this machine."""
+
+    @property
+    def shows_tasks(self) -> bool:
+        """Some tasks can be looked at: the service's, or those of syncs of this machine's folders."""
+        return self.tasks or self.local_folders
 
 
 OWN_CAPABILITIES = Capabilities(
     native_files=True, history=True, search=True, tasks=True, file_tokens=True, bindings=True
 )
-"""What our own service can do, embedded or over the native dialect; the embedded one has local folders too."""
+"""What our own service can do, over the native dialect; the embedded one has local folders and sessions too."""

@@ -32,18 +32,22 @@ class CreateSession(Operation[Session]):
 
 @dataclass(frozen=True, slots=True)
 class GetSession(Operation[Session]):
+    """Look at a session. With `only_state` its id and state are all that is told: the clouds have a call for that."""
+
     session_id: str
+    only_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ListSessions(Operation[SessionPage]):
-    """Running sessions that carry all of `labels`, newest first. No others are listed: of another `status` there are
-    none."""
+    """Running sessions that carry all of `labels`, newest first. Our own service lists no others: of another `status`
+    there are none, and it refuses `image_id`, since its sessions have no image."""
 
     labels: dict[str, str] = field(default_factory=dict[str, str])
     max_results: int = 10
     next_token: str | None = None
     status: str | None = None
+    image_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

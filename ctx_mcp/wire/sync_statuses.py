@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import BackendProtocolError
 from ctx_mcp.domain.sessions import SyncStatus
-from ctx_mcp.wire.json_values import JsonObject, as_int, as_rows, as_text, parse_list
+from ctx_mcp.wire.json_values import JsonObject, as_int, as_object, as_text, demanded_rows, parse_list
 
 _LAST_MS = to_micros(datetime.max.replace(tzinfo=UTC)) // 1000
+_UNREADABLE = "the service answered a status of its syncs that cannot be read"
 
 
 def spell_statuses(statuses: Sequence[SyncStatus]) -> str:
@@ -19,12 +21,16 @@ def spell_statuses(statuses: Sequence[SyncStatus]) -> str:
     return json.dumps([{"type": "data", "data": inner}])
 
 
-def read_statuses(given: object) -> tuple[SyncStatus, ...]:
-    """Read the text, or the list it stands for; nothing is no status.
+def read_statuses(data: object, name: str) -> tuple[SyncStatus, ...]:
+    """Read the member `name` of `data`: the text, or the list it stands for; nothing is no status.
 
     Raises:
-        BackendProtocolError: it cannot be read.
+        BackendProtocolError: it cannot be read. It is no empty list: a wait would take that for the end.
     """
+    members = as_object(data)
+    if data and members is None:
+        raise BackendProtocolError(_UNREADABLE)
+    given = (members or {}).get(name)
     items = [item for item in _rows_of(given) if item.get("type") == "data"]
     return tuple(_read_status(row) for item in items for row in _rows_of(item.get("data")))
 
@@ -66,7 +72,9 @@ def _read_status(row: JsonObject) -> SyncStatus:
 
 def _rows_of(value: object) -> list[JsonObject]:
     """Return the rows of a list, or of the JSON text of one; nothing is an empty one."""
-    rows = parse_list(value) if isinstance(value, str) and value else value
-    if rows is None and value:
-        raise BackendProtocolError("the service answered a status of its syncs that cannot be read")
-    return as_rows(rows)
+    if value is None or value == "":
+        return []
+    items = parse_list(value) if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise BackendProtocolError(_UNREADABLE)
+    return demanded_rows(cast("object", items), "a status of its syncs")

@@ -62,6 +62,7 @@ def test_the_package_itself_loads_nothing_but_itself() -> None:
             "ctx_mcp.settings",
             "ctx_mcp.connect",
             "ctx_mcp.embedded",
+            "ctx_mcp.folders",
             "ctx_mcp.server.app",
             "ctx_mcp.cli.serve",
         )

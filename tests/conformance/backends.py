@@ -15,14 +15,15 @@ from ctx_mcp.client.results import ContextFileEntry
 from ctx_mcp.connect import ConnectedClient
 from ctx_mcp.embedded import ACCOUNT, run_http_service
 from ctx_mcp.settings import Settings
+from tests.conformance.authority import trusted_authority
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from tests.lifetimes import Lifetimes
 
-BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "agb-sdk")
-COMPOSED = ("http-agb", "http-agentbay")
+BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "https-agentbay", "agb-sdk")
+COMPOSED = ("http-agb", "http-agentbay", "https-agentbay")
 """Our own clients whose changes in place are composed of URLs."""
 KEYS = {"key-one": ACCOUNT, "key-two": "another"}
 
@@ -47,9 +48,12 @@ async def open_backend(name: str, hold: Lifetimes, data_dir: Path) -> Backend:
     if name == "embedded-sync":
         client = await hold(_in_thread(Client(data_dir=data_dir)))
         return Backend(name, data_dir, in_threads(client.context))
-    settings = Settings(data_dir=data_dir, api_keys=KEYS)
+    tls = None
+    if name.startswith("https"):
+        tls = (await hold(trusted_authority(data_dir.parent / "authority"))).issue()
+    settings = Settings(data_dir=data_dir, api_keys=KEYS, tls=tls)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
-    open_client = {"http-native": _native, "http-agb": _agb, "http-agentbay": _agentbay, "agb-sdk": _sdk}[name]
+    open_client = {"http-native": _native, "http-agb": _agb, "agb-sdk": _sdk}.get(name, _agentbay)
     return Backend(
         name, data_dir, await open_client(hold, url, "key-one"), foreign=await open_client(hold, url, "key-two")
     )

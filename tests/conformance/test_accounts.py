@@ -96,9 +96,9 @@ async def test_two_accounts_may_use_the_same_name(http_backend: Backend) -> None
     assert [each.id for each in (await http_backend.foreign.list()).contexts] == [theirs.id]
 
 
-async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_path: Path) -> None:
+async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, data_dir: Path) -> None:
     """Written against the operations themselves, so that a new one cannot be forgotten."""
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     owner = await hold(HttpTransport(url, "key-one", NativeDialect()))
     foreign = await hold(HttpTransport(url, "key-two", NativeDialect()))
@@ -166,13 +166,15 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, tmp_p
 )
 @pytest.mark.parametrize("key", ["wrong", "key-on", "key-one2", "KEY-ONE"])
 async def test_an_unknown_key_is_refused_with_a_code(
-    hold: Lifetimes, tmp_path: Path, dialect: Dialect, key: str
+    hold: Lifetimes, data_dir: Path, dialect: Dialect, key: str
 ) -> None:
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     client = await hold(HttpTransport(url, key, dialect))
     with pytest.raises(AGBError) as failure:
         await client.send(ListContexts())
     assert failure.value.error_code == "Auth.Unauthenticated"
     assert failure.value.request_id
+    assert f"ListContexts at {url}, HTTP " in failure.value.message
+    assert failure.value.request_id in failure.value.message
     assert key not in str(failure.value)

@@ -54,10 +54,10 @@ class Cloud:
 
 
 @pytest_asyncio.fixture
-async def cloud(hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Cloud:
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+async def cloud(hold: Lifetimes, data_dir: Path, clean_home: Path) -> Cloud:
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
-    return Cloud(open_client(url, "key-one"), tmp_path / "data" / "sessions")
+    return Cloud(open_client(url, "key-one"), data_dir / "sessions")
 
 
 def sync_of(context_id: str, path: str = MOUNT, policy: Any = None) -> Any:

@@ -18,8 +18,8 @@ NOWHERE = "SdkCtx-nowhere0000"
 
 
 @pytest_asyncio.fixture
-async def url(hold: Lifetimes, tmp_path: Any, clean_home: Any) -> str:
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+async def url(hold: Lifetimes, data_dir: Any, clean_home: Any) -> str:
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
     return await hold(run_http_service(settings, host="127.0.0.1", port=0))
 
 

@@ -53,12 +53,12 @@ class Cloud:
 
 
 @pytest_asyncio.fixture(params=["sync", "async"])
-async def cloud(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Cloud:
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+async def cloud(request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, clean_home: Path) -> Cloud:
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     is_async = request.param == "async"
     bay = (open_async_client if is_async else open_client)(url, "key-one")
-    return Cloud(bay, tmp_path / "data" / "sessions", is_async)
+    return Cloud(bay, data_dir / "sessions", is_async)
 
 
 def sync_of(context_id: str, path: str = MOUNT, policy: Any = None) -> Any:

@@ -24,8 +24,8 @@ LARGE = b"0123456789" * 10_000
 
 
 @pytest_asyncio.fixture
-async def service(hold: Lifetimes, tmp_path: Path) -> Backend:
-    return await open_backend("http-native", hold, tmp_path / "data")
+async def service(hold: Lifetimes, data_dir: Path) -> Backend:
+    return await open_backend("http-native", hold, data_dir)
 
 
 @pytest_asyncio.fixture
@@ -139,7 +139,7 @@ async def test_a_lost_object_is_an_error_and_no_half_answer(service: Backend, ht
     assert str(service.data_dir) not in answer.text
 
 
-def test_a_disk_that_is_full_is_said_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_said_and_leaves_nothing(data_dir: Path) -> None:
     """Full for the server only: a limit on the size of its files, in a process of its own."""
     code = (
         "import resource, signal, asyncio, sys\n"
@@ -158,7 +158,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         "asyncio.run(main())\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "data")],
+        [sys.executable, "-c", code, str(data_dir)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -166,7 +166,7 @@ def test_a_disk_that_is_full_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         env=os.environ,
     )
     assert done.stdout.split() == [StoreUnusable.__name__, "1"], done.stderr
-    stored = [path for path in (tmp_path / "data" / "objects").rglob("*") if path.is_file()]
+    stored = [path for path in (data_dir / "objects").rglob("*") if path.is_file()]
     assert len(stored) == 1
 
 

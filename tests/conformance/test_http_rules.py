@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -19,9 +20,9 @@ BODY = bytes(range(256)) * 400  # more than is kept inline
 
 
 @pytest_asyncio.fixture(params=["embedded", "http-native"])
-async def served(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path) -> Backend:
+async def served(request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path) -> Backend:
     """The two servers there are: the embedded listener and the service."""
-    return await open_backend(request.param, hold, tmp_path / "data")
+    return await open_backend(request.param, hold, data_dir)
 
 
 @pytest_asyncio.fixture
@@ -132,15 +133,37 @@ async def test_an_upload_can_demand_the_version_it_replaces(served: Backend, htt
     assert [path for path in (served.data_dir / "objects").rglob("*") if path.is_file()] == []
 
 
-async def test_an_upload_that_must_not_replace_is_refused_rather_than_done(
+async def test_an_upload_can_demand_that_nothing_is_there(served: Backend, http: httpx.AsyncClient) -> None:
+    made = await new_context(served.context)
+    put = await upload_url(served.context, made.id, "/f")
+    alone = {"If-None-Match": "*"}
+    etag = (await http.put(put, content=b"first", headers=alone)).headers["etag"]
+    for content in (b"other", b"x" * 100_000):
+        answer = await http.put(put, content=content, headers=alone)
+        assert (answer.status_code, answer.json()["code"]) == (412, "File.Exists")
+    assert (await http.put(put, content=b"first", headers=alone)).headers["etag"] == etag
+    assert (await http.put(put, content=b"first", headers={"If-None-Match": etag})).status_code == 501
+    assert (await http.head(await download_url(served.context, made.id, "/f"))).headers["etag"] == etag
+
+
+async def test_an_upload_that_is_there_already_is_done_unless_that_is_ruled_out(
     served: Backend, http: httpx.AsyncClient
 ) -> None:
     made = await new_context(served.context)
     put = await upload_url(served.context, made.id, "/f")
-    etag = (await http.put(put, content=b"first")).headers["etag"]
-    answer = await http.put(put, content=b"second", headers={"If-None-Match": "*"})
-    assert answer.status_code in (412, 501)
-    assert (await http.head(await download_url(served.context, made.id, "/f"))).headers["etag"] == etag
+    old = (await http.put(put, content=b"one")).headers["etag"]
+    new = (await http.put(put, content=b"two", headers={"If-Match": old})).headers["etag"]
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"two"
+
+    for content in (b"two", chunks()):
+        assert (await http.put(put, content=content, headers={"If-Match": old})).headers["etag"] == new
+    strict = {"Prefer": "respond-async, handling=strict"}
+    for condition, code in (({"If-Match": old}, "File.VersionConflict"), ({"If-None-Match": "*"}, "File.Exists")):
+        answer = await http.put(put, content=b"two", headers=condition | strict)
+        assert (answer.status_code, answer.json()["code"]) == (412, code)
+    assert (await http.put(put, content=b"two", headers={"If-Match": new} | strict)).headers["etag"] == new
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "DELETE", "PATCH", "OPTIONS"])
@@ -219,8 +242,8 @@ async def test_an_expired_url_says_so(served: Backend, http: httpx.AsyncClient, 
         assert (answer.status_code, answer.json()["code"]) == (403, "Url.Expired")
 
 
-async def test_the_embedded_listener_serves_this_machine_only(hold: Lifetimes, tmp_path: Path) -> None:
-    backend = await open_backend("embedded", hold, tmp_path / "data")
+async def test_the_embedded_listener_serves_this_machine_only(hold: Lifetimes, data_dir: Path) -> None:
+    backend = await open_backend("embedded", hold, data_dir)
     made = await new_context(backend.context)
     put = await upload_url(backend.context, made.id, "/f")
     async with httpx.AsyncClient() as http:
@@ -229,9 +252,9 @@ async def test_the_embedded_listener_serves_this_machine_only(hold: Lifetimes, t
         assert (await http.put(put, content=b"x", headers={"Host": "localhost:1"})).status_code == 200
 
 
-async def test_urls_of_one_process_are_good_at_another_on_the_same_folder(hold: Lifetimes, tmp_path: Path) -> None:
-    one = await open_backend("embedded", hold, tmp_path / "data")
-    two = await open_backend("embedded", hold, tmp_path / "data")
+async def test_urls_of_one_process_are_good_at_another_on_the_same_folder(hold: Lifetimes, data_dir: Path) -> None:
+    one = await open_backend("embedded", hold, data_dir)
+    two = await open_backend("embedded", hold, data_dir)
     made = await new_context(one.context)
     here = urlsplit(await upload_url(one.context, made.id, "/f"))
     there = urlsplit(await upload_url(two.context, made.id, "/f"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from ctx_mcp import AsyncContextService
+from ctx_mcp.client.byte_transfer import send
 from ctx_mcp.domain.errors import ContextNotFound, InvalidArgument, InvalidPattern, InvalidToken, UnsupportedOperation
-from ctx_mcp.domain.models import SearchMatch, SearchOutput
+from ctx_mcp.domain.models import PresignedUrl, SearchMatch, SearchOutput
 from ctx_mcp.wire.operations import SearchFiles
 from tests.conformance.backends import Backend, new_context, open_backend, upload_url
 from tests.lifetimes import Lifetimes
@@ -49,9 +49,9 @@ def lines(matches: list[SearchMatch]) -> list[tuple[str, int | None, str]]:
     return [(match.path, match.line_number, match.line) for match in matches]
 
 
-async def test_a_literal_query_finds_lines_in_order_whatever_their_case(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    assert lines(await find(native_backend.context, context_id, "apple")) == [
+async def test_a_literal_query_finds_lines_in_order_whatever_their_case(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    assert lines(await find(own_backend.context, context_id, "apple")) == [
         ("/a.md", 1, "one apple"),
         ("/a.md", 3, "three APPLES"),
         ("/large.txt", 2, "an apple far down"),
@@ -62,10 +62,10 @@ async def test_a_literal_query_finds_lines_in_order_whatever_their_case(native_b
     ]
 
 
-async def test_a_match_names_the_version_that_holds_it(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    (match,) = await find(native_backend.context, context_id, "pears")
-    entry = (await native_backend.context.read_file(context_id, match.path)).entry
+async def test_a_match_names_the_version_that_holds_it(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    (match,) = await find(own_backend.context, context_id, "pears")
+    entry = (await own_backend.context.read_file(context_id, match.path)).entry
     assert (match.etag, match.size_bytes) == (entry.etag, entry.size_bytes)
 
 
@@ -91,16 +91,16 @@ async def test_a_match_names_the_version_that_holds_it(native_backend: Backend) 
     ],
 )
 async def test_what_is_found(
-    native_backend: Backend, query: str, options: dict[str, Any], found: list[tuple[str, int]]
+    own_backend: Backend, query: str, options: dict[str, Any], found: list[tuple[str, int]]
 ) -> None:
-    context_id = await fill(native_backend.context)
-    matches = await find(native_backend.context, context_id, query, **options)
+    context_id = await fill(own_backend.context)
+    matches = await find(own_backend.context, context_id, query, **options)
     assert [(match.path, match.line_number) for match in matches] == found
 
 
-async def test_a_glob_alone_finds_files_by_name(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    matches = await find(native_backend.context, context_id, glob="*.{bin,txt}")
+async def test_a_glob_alone_finds_files_by_name(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    matches = await find(own_backend.context, context_id, glob="*.{bin,txt}")
     assert lines(matches) == [
         ("/large.txt", None, ""),
         ("/docs/b.txt", None, ""),
@@ -109,16 +109,16 @@ async def test_a_glob_alone_finds_files_by_name(native_backend: Backend) -> None
     ]
 
 
-async def test_a_folder_is_not_one_whose_name_only_begins_alike(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    matches = await find(native_backend.context, context_id, glob="/docs/**")
+async def test_a_folder_is_not_one_whose_name_only_begins_alike(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    matches = await find(own_backend.context, context_id, glob="/docs/**")
     assert [match.path for match in matches] == ["/docs/b.txt", "/docs/deep/c.py", "/docs/deep/d.bin"]
 
 
-async def test_files_and_counts_say_each_file_once(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    files = await find(native_backend.context, context_id, "apple", output=SearchOutput.FILES, glob="*.{md,txt}")
-    counts = await find(native_backend.context, context_id, "apple", output=SearchOutput.COUNT, glob="*.{md,txt}")
+async def test_files_and_counts_say_each_file_once(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    files = await find(own_backend.context, context_id, "apple", output=SearchOutput.FILES, glob="*.{md,txt}")
+    counts = await find(own_backend.context, context_id, "apple", output=SearchOutput.COUNT, glob="*.{md,txt}")
     assert [match.path for match in files] == [match.path for match in counts]
     assert [(match.path, match.match_count) for match in counts] == [
         ("/a.md", 2),
@@ -129,16 +129,16 @@ async def test_files_and_counts_say_each_file_once(native_backend: Backend) -> N
     assert {match.match_count for match in files} == {None}
 
 
-async def test_lines_around_a_match_stop_at_the_file_s_ends(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    first, second = await find(native_backend.context, context_id, "apple", glob="b.txt", context_lines=2)
+async def test_lines_around_a_match_stop_at_the_file_s_ends(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    first, second = await find(own_backend.context, context_id, "apple", glob="b.txt", context_lines=2)
     assert (first.before, first.after) == ((), ("no fruit", ""))
     assert (second.before, second.after) == (("no fruit", ""), ())
 
 
-async def test_what_is_no_text_is_counted_and_not_looked_into(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    page = await native_backend.context.search_files(context_id, "apple")
+async def test_what_is_no_text_is_counted_and_not_looked_into(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    page = await own_backend.context.search_files(context_id, "apple")
     assert (page.files_searched, page.files_skipped) == (len(TREE), 1)
 
 
@@ -156,22 +156,20 @@ async def test_what_is_no_text_is_counted_and_not_looked_into(native_backend: Ba
     ],
 )
 async def test_text_and_its_lines_are_what_reading_a_file_says(
-    native_backend: Backend, content: bytes, line_number: int | None
+    own_backend: Backend, content: bytes, line_number: int | None
 ) -> None:
-    context_id = await fill(native_backend.context, {"/f": content})
-    page = await native_backend.context.search_files(context_id, "pear")
+    context_id = await fill(own_backend.context, {"/f": content})
+    page = await own_backend.context.search_files(context_id, "pear")
     assert [match.line_number for match in page.matches] == ([line_number] if line_number else [])
     assert page.files_skipped == (line_number is None)
 
 
-async def test_a_file_above_16_mib_is_counted_and_not_looked_into(native_backend: Backend) -> None:
-    service = native_backend.context
+async def test_a_file_above_16_mib_is_counted_and_not_looked_into(own_backend: Backend) -> None:
+    service = own_backend.context
     context_id = await fill(service, {"/small.txt": b"apple"})
     for path, size_bytes in (("/most.txt", 16 * MIB), ("/larger.txt", 16 * MIB + 1)):
-        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
-            content = b"apple\n".ljust(size_bytes, b"-")
-            answer = await http.put(await upload_url(service, context_id, path), content=content)
-            assert answer.status_code == 200
+        url = PresignedUrl(await upload_url(service, context_id, path), "PUT")
+        await send(url, b"apple\n".ljust(size_bytes, b"-"))
     page = await service.search_files(context_id, "apple")
     assert [match.path for match in page.matches] == ["/most.txt", "/small.txt"]
     assert (page.files_searched, page.files_skipped) == (3, 1)
@@ -179,40 +177,40 @@ async def test_a_file_above_16_mib_is_counted_and_not_looked_into(native_backend
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
 @pytest.mark.parametrize("output", SearchOutput)
-async def test_pages_of_any_size_make_the_same_whole(native_backend: Backend, output: SearchOutput, size: int) -> None:
-    context_id = await fill(native_backend.context)
-    whole = await find(native_backend.context, context_id, "a", output=output, max_results=500, context_lines=1)
+async def test_pages_of_any_size_make_the_same_whole(own_backend: Backend, output: SearchOutput, size: int) -> None:
+    context_id = await fill(own_backend.context)
+    whole = await find(own_backend.context, context_id, "a", output=output, max_results=500, context_lines=1)
     assert len(whole) > 3
-    paged = await find(native_backend.context, context_id, "a", output=output, max_results=size, context_lines=1)
+    paged = await find(own_backend.context, context_id, "a", output=output, max_results=size, context_lines=1)
     assert paged == whole
 
 
-async def test_the_last_page_has_no_token(native_backend: Backend) -> None:
-    context_id = await fill(native_backend.context)
-    page = await native_backend.context.search_files(context_id, "apple", max_results=7)
+async def test_the_last_page_has_no_token(own_backend: Backend) -> None:
+    context_id = await fill(own_backend.context)
+    page = await own_backend.context.search_files(context_id, "apple", max_results=7)
     assert (len(page.matches), page.next_token) == (7, None)
 
 
-async def test_a_line_is_cut_around_its_match(native_backend: Backend) -> None:
+async def test_a_line_is_cut_around_its_match(own_backend: Backend) -> None:
     long = "é" * 5_000 + "needle" + "ü" * 5_000
-    context_id = await fill(native_backend.context, {"/long.txt": f"{long}\nneedle\n".encode()})
-    cut, whole = await find(native_backend.context, context_id, "needle")
+    context_id = await fill(own_backend.context, {"/long.txt": f"{long}\nneedle\n".encode()})
+    cut, whole = await find(own_backend.context, context_id, "needle")
     assert (len(cut.line), cut.is_clipped) == (400, True)
     assert cut.line in long
     assert "needle" in cut.line
     assert (whole.line, whole.is_clipped) == ("needle", False)
 
 
-async def test_a_file_that_is_gone_or_replaced_is_found_no_more(native_backend: Backend) -> None:
-    service = native_backend.context
+async def test_a_file_that_is_gone_or_replaced_is_found_no_more(own_backend: Backend) -> None:
+    service = own_backend.context
     context_id = await fill(service, {"/a": b"apple", "/b": b"apple", "/c": b"apple"})
     await service.delete_file(context_id, "/a")
     await service.write_file(context_id, "/b", b"pear")
     assert [match.path for match in await find(service, context_id, "apple")] == ["/c"]
 
 
-async def test_a_token_goes_on_behind_a_file_that_is_gone(native_backend: Backend) -> None:
-    service = native_backend.context
+async def test_a_token_goes_on_behind_a_file_that_is_gone(own_backend: Backend) -> None:
+    service = own_backend.context
     context_id = await fill(service, {"/a": b"apple\napple", "/b": b"apple", "/c": b"apple"})
     page = await service.search_files(context_id, "apple", max_results=1)
     await service.delete_file(context_id, "/a")
@@ -243,29 +241,29 @@ async def test_a_token_goes_on_behind_a_file_that_is_gone(native_backend: Backen
     ],
 )
 async def test_what_cannot_be_asked_is_refused(
-    native_backend: Backend, error: type[Exception], options: dict[str, Any]
+    own_backend: Backend, error: type[Exception], options: dict[str, Any]
 ) -> None:
-    context_id = await fill(native_backend.context, {"/a": b"a"})
+    context_id = await fill(own_backend.context, {"/a": b"a"})
     with pytest.raises(error):
-        await native_backend.context.search_files(context_id, **options)
+        await own_backend.context.search_files(context_id, **options)
 
 
 @pytest.mark.parametrize(
     "changed",
     [{"query": "b"}, {"glob": "*"}, {"regex": True}, {"case_sensitive": True}, {"output": SearchOutput.FILES}],
 )
-async def test_a_token_of_another_search_is_refused(native_backend: Backend, changed: dict[str, Any]) -> None:
-    context_id = await fill(native_backend.context, {"/a": b"a\na"})
-    page = await native_backend.context.search_files(context_id, "a", max_results=1)
+async def test_a_token_of_another_search_is_refused(own_backend: Backend, changed: dict[str, Any]) -> None:
+    context_id = await fill(own_backend.context, {"/a": b"a\na"})
+    page = await own_backend.context.search_files(context_id, "a", max_results=1)
     assert page.next_token is not None
     asked: dict[str, Any] = {"query": "a", "next_token": page.next_token} | changed
     with pytest.raises(InvalidToken):
-        await native_backend.context.search_files(context_id, **asked)
+        await own_backend.context.search_files(context_id, **asked)
 
 
-async def test_a_context_of_nobody_is_not_searched(native_backend: Backend) -> None:
+async def test_a_context_of_nobody_is_not_searched(own_backend: Backend) -> None:
     with pytest.raises(ContextNotFound):
-        await native_backend.context.search_files("ctx-aaaaaaaaaaaaaaaaa", "a")
+        await own_backend.context.search_files("ctx-aaaaaaaaaaaaaaaaa", "a")
 
 
 async def test_another_account_s_files_are_not_searched(hold: Lifetimes, tmp_path: Path) -> None:
@@ -276,16 +274,14 @@ async def test_another_account_s_files_are_not_searched(hold: Lifetimes, tmp_pat
         await backend.foreign.search_files(context_id, "a")
 
 
-async def test_a_backend_without_search_says_so(composed_backend: Backend) -> None:
+async def test_a_cloud_s_api_has_no_search_of_its_own(composed_backend: Backend) -> None:
     context_id = (await new_context(composed_backend.context)).id
-    with pytest.raises(UnsupportedOperation):
-        await composed_backend.context.search_files(context_id, "a")
     with pytest.raises(UnsupportedOperation):
         await composed_backend.context.call(SearchFiles(context_id, "a"))
 
 
-async def test_the_lines_of_one_file_are_counted_up_to_a_bound(native_backend: Backend) -> None:
-    service = native_backend.context
+async def test_the_lines_of_one_file_are_counted_up_to_a_bound(own_backend: Backend) -> None:
+    service = own_backend.context
     context_id = await fill(service, {"/few": b"x\n" * 99_999, "/many": b"x\n" * 150_000})
     matches = await find(service, context_id, "x", output=SearchOutput.COUNT)
     assert [(match.path, match.match_count) for match in matches] == [("/few", 99_999), ("/many", 100_000)]

@@ -131,7 +131,7 @@ async def test_eight_uploads_at_once_all_arrive(backend: Backend) -> None:
     made = await new_context(backend.context)
     contents = {f"/f{number}": bytes([number]) * 200_000 for number in range(8)}
     urls = {path: await upload_url(backend.context, made.id, path) for path in contents}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=20) as http:
         answers = await asyncio.gather(*(http.put(urls[path], content=contents[path]) for path in contents))
         assert {answer.status_code for answer in answers} == {200}
         for path, content in contents.items():

@@ -203,6 +203,37 @@ async def test_a_conflict_after_a_lost_answer_says_that_a_try_was_lost() -> None
         assert "an earlier try" in refused.value.message
 
 
+async def test_an_upload_that_may_be_done_is_asked_about_before_it_is_sent_again() -> None:
+    store = Store()
+
+    async def look() -> None:
+        raise VersionConflict(f"{len(store.stored)} stored")
+
+    async with _server(loses_the_answer, store).run() as server:
+        with pytest.raises(VersionConflict, match="1 stored"):
+            await byte_transfer.put(_put(server), b"x", before_repeat=look, policy=QUICK)
+    async with _server(answers(429), store).run() as server:
+        told = await byte_transfer.put(_put(server), b"y", before_repeat=look, policy=QUICK)
+    assert (told.etag, store.stored) == ("v2", [b"x", b"y"])
+
+
+async def test_a_look_tells_etag_and_size_for_one_byte() -> None:
+    async with _server(breaks_off(), Store()).run() as server:
+        told = await byte_transfer.look(_get(server), policy=QUICK)
+        assert (told.etag, told.size_bytes) == ("v1", len(WHOLE))
+        assert all(b"range: bytes=0-0" in asked.head.lower() for asked in server.asked)
+
+
+async def test_an_empty_file_without_an_etag_for_its_first_byte_is_asked_for_whole() -> None:
+    async def empty(asked: Asked) -> HttpAnswer:
+        if b"range:" in asked.head.lower():
+            return HttpAnswer(416, b"", {"content-range": "bytes */0"})
+        return HttpAnswer(200, b"", {"etag": '"e"', "date": "Sat, 21 Nov 2026 10:00:00 GMT"})
+
+    async with _server(breaks_off(), empty, 0).run() as server:
+        assert await byte_transfer.look(_get(server), policy=QUICK) == ("e", 1795255200, 0)
+
+
 async def test_a_part_is_asked_for_again() -> None:
     async with _server(answers(500), Store()).run() as server:
         found = await byte_transfer.download(_get(server), "/f", 0, 10)

@@ -13,13 +13,15 @@ from typing import Any, cast
 import pytest
 
 from ctx_mcp.cli.parser import build_parser
+from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import errors_by_code
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.server.errors import NEXT_STEP
+from ctx_mcp.server.needs import NEEDS
 from ctx_mcp.server.tools import TOOLS
-from ctx_mcp.settings import VARIABLES
+from ctx_mcp.settings import VARIABLES, Settings
 from ctx_mcp.store.schema import SCHEMA_REVISION, metadata
-from ctx_mcp.wire.operations import OPERATIONS
+from ctx_mcp.wire.operations import OPERATIONS, Capabilities
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -127,7 +129,7 @@ def test_every_host_configuration_starts_the_server() -> None:
 
 def test_the_readme_has_the_two_commands_and_the_registrys_name() -> None:
     assert "pip install uv && uv run --no-dev ctx-mcp demo\n" in README
-    assert "uv run pytest\n" in README
+    assert "uv run pytest -n 2\n" in README
     assert re.search(r"<!--[^>]*\bmcp-name: io\.github\.ctx-mcp/ctx-mcp\b[^>]*-->", README)
 
 
@@ -288,3 +290,20 @@ def test_the_layers_of_the_pages_are_those_of_the_import_contract() -> None:
     assert contract is not None
     layers = " > ".join(line.strip(' ",').replace("ctx_mcp.", "") for line in contract[1].splitlines())
     assert f"`{layers}`" in (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+
+
+def test_the_table_of_capabilities_is_what_each_backend_says_of_itself() -> None:
+    backends = (
+        Settings(),
+        Settings(backend="http://127.0.0.1:8766", api_key="k"),
+        Settings(backend="agb", api_key="k"),
+        Settings(backend="agentbay", api_key="k"),
+    )
+    told = [open_transport(settings).capabilities for settings in backends]
+    fields = [field.name for field in dataclasses.fields(Capabilities)]
+    rows = [[f"`{name}`", *("yes" if getattr(each, name) else "no" for each in told)] for name in fields]
+    table = table_rows(section(page("files.md"), "On other backends"))
+    assert [row[:-1] for row in table if row[0].startswith("`")] == rows
+    for need in NEEDS:
+        missing = next(row[-1] for row in table if row[0] == f"`{need.name}`")
+        assert all(f"`{tool}`" in missing for tool in need.tools)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
 TOY = str(Path(__file__).with_name("toy_server.py"))
-WAIT_S = 20.0
+WAIT_S = 60.0
 END_S = 5.0
 """How long the process may take to end with calls and streams open."""
 IDLE_END_S = 1.5
@@ -45,10 +45,13 @@ ACCEPT = {"Accept": "application/json, text/event-stream"}
 class Toy:
     """The toy server's process and a client of its endpoint."""
 
-    def __init__(self, process: asyncio.subprocess.Process, url: str, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, url: str, client: httpx.AsyncClient, *, start_s: float
+    ) -> None:
         self.process = process
         self.url = url
         self.client = client
+        self.start_s = start_s
         self.noise: list[str] = []
 
     async def hears(self, word: str) -> None:
@@ -86,23 +89,29 @@ class Toy:
         """Check that the process ends by itself, with its cleanup done and nothing but it to say."""
         await self.hears("closed")
         assert await asyncio.wait_for(self.process.wait(), WAIT_S) == 0
-        assert time.monotonic() - began_at < within_s
+        self.took_at_most(within_s, since=began_at)
         assert self.process.stderr is not None
         assert await self.process.stderr.read() == b""
         assert [line for line in self.noise if not line.startswith(("cancelled\n", SDK_WARNING))] == []
         assert self.process.stdout is not None
         assert await self.process.stdout.read() == b""
 
+    def took_at_most(self, limit_s: float, *, since: float) -> None:
+        """Check how long something took; on a machine so busy that the start took longer, as long as that."""
+        assert time.monotonic() - since < max(limit_s, self.start_s)
+
 
 @asynccontextmanager
 async def serving(transport: Literal["http", "sse"]) -> AsyncGenerator[Toy]:
     pipe = asyncio.subprocess.PIPE
+    began_at = time.monotonic()
     process = await asyncio.create_subprocess_exec(sys.executable, TOY, transport, stdout=pipe, stderr=pipe)
     assert process.stderr is not None
     try:
         url = (await asyncio.wait_for(process.stderr.readline(), WAIT_S)).decode().strip()
+        start_s = time.monotonic() - began_at
         async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
-            yield Toy(process, url, client)
+            yield Toy(process, url, client, start_s=start_s)
     finally:
         if process.returncode is None:
             process.kill()
@@ -163,7 +172,7 @@ async def test_requests_from_foreign_pages_are_refused(
         toy.process.send_signal(signal.SIGTERM)
         await toy.hears("closed")
         assert await asyncio.wait_for(toy.process.wait(), WAIT_S) == 0
-        assert time.monotonic() - began_at < IDLE_END_S
+        toy.took_at_most(IDLE_END_S, since=began_at)
         assert toy.noise == [f"Invalid {header} header: {value}\n"]
 
 
@@ -207,7 +216,7 @@ async def test_sessions_of_earlier_protocols_do_not_hold_the_process() -> None:
                 began_at = time.monotonic()
                 toy.process.send_signal(signal.SIGTERM)
                 assert [message async for message in messages(events.aiter_lines())] == []
-                assert time.monotonic() - began_at < IDLE_END_S
+                toy.took_at_most(IDLE_END_S, since=began_at)
         await toy.leaves_in_order(began_at)
         assert "cancelled\n" in toy.noise
 

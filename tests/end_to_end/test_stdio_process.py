@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
 TOY = str(Path(__file__).with_name("toy_server.py"))
-WAIT_S = 20.0
+WAIT_S = 60.0
 END_S = 2.0
 """How long the serving may take to end: twice what is promised, for a machine that is busy with other tests."""
 EXIT_S = 3.0

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from ctx_mcp.domain.errors import ContextNotFound, FileNotFound, NameTaken, PathConflict, VersionConflict
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.paths import ancestor_folders
-from ctx_mcp.store.files import StoredContent
+from ctx_mcp.store.files import StoredContent, WriteCondition
 from ctx_mcp.store.schema import contexts, nodes, versions
 from ctx_mcp.store.store import Store, open_store
 
@@ -94,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
         etag = self.etags.get((context_id, path)) if conditional else None
 
         def attempt() -> str | None:
-            written = self.store.files.write(ACCOUNT, context_id, path, stored, actor="", now=NOW, if_match=etag)
+            written = self.store.files.write(ACCOUNT, context_id, path, stored, WriteCondition(etag), actor="", now=NOW)
             return written.entry.etag
 
         if context_id not in self.files:

@@ -11,23 +11,21 @@ import hashlib
 import itertools
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from hypothesis.stateful import initialize, rule
 from sqlalchemy import select
 
 from ctx_mcp.domain.errors import FileNotFound, PathConflict
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.sessions import ConflictRule, SyncMode, SyncNote
-from ctx_mcp.domain.trees import BaseFolder, Change, ContextFile, ContextFolder, Outcome, Progress
+from ctx_mcp.domain.trees import BaseFolder, Change, ContextFolder, Outcome, Progress
 from ctx_mcp.service.sync_side import StoreSide
 from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.schema import contents, versions
@@ -36,16 +34,12 @@ from ctx_mcp.sync.executor import Stopped, SyncOptions, SyncResult, run_sync
 from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.names import conflict_stamp
 from ctx_mcp.sync.selection import Selection
+from ctx_mcp.sync.sides import FileAt
+from tests.property.folders_model import FOLDERS, NAMES, Crash, FoldersModel
 
 T = TypeVar("T")
 ACCOUNT = "an account"
 LIMITS = Limits(max_inline_bytes=8)
-NAMES = ("a", "b.txt", "d", "e", "d/a", "d/e", "e/a", "e/d/a")
-FOLDERS = ("one", "two")
-
-
-class Crash(Exception):
-    """The process is gone at this point; what it had committed stays."""
 
 
 class CrashingSide(StoreSide):
@@ -60,7 +54,7 @@ class CrashingSide(StoreSide):
     def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
         return self._crashing(partial(super().list_folder, folder))
 
-    def read_small(self, files: Sequence[ContextFile]) -> list[bytes | None]:
+    def read_small(self, files: Sequence[FileAt]) -> list[bytes | None]:
         return self._crashing(partial(super().read_small, files))
 
     def keep(self, chunks: Iterable[bytes]) -> str:
@@ -80,21 +74,14 @@ class CrashingSide(StoreSide):
             raise Crash
 
 
-class SyncModel(RuleBasedStateMachine):
+class SyncModel(FoldersModel):
     @initialize()
     def start(self) -> None:
-        self.home = Path(tempfile.mkdtemp())
+        self.begin()
         self.now = datetime(2026, 1, 2, tzinfo=UTC)
         self.store = self.open()
         context, _ = self.store.contexts.get_or_create(ACCOUNT, "shared", now=self.now)
         self.context_id = context.context_id
-        self.number = 0
-        self.is_settled = True
-        """Whether all three agreed when the edits began."""
-        self.edited: set[str] = set()
-        """Which of the three was edited since."""
-        for folder in FOLDERS:
-            (self.home / folder).mkdir()
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -104,47 +91,7 @@ class SyncModel(RuleBasedStateMachine):
     def open(self) -> Store:
         return open_store(self.home / "data", LIMITS)
 
-    # What users do
-
-    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), is_large=st.booleans())
-    def edit(self, folder: str, name: str, is_large: bool) -> None:
-        self.edited.add(folder)
-        path = self.home / folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        for above in list(path.parents):
-            if above.is_file():
-                above.unlink()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.new_content(is_large=is_large))
-
-    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), content=st.sampled_from([b"same", b"other"]))
-    def edit_alike(self, folder: str, name: str, content: bytes) -> None:
-        self.edit(folder, name, is_large=False)
-        (self.home / folder / name).write_bytes(content)
-
-    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES))
-    def delete(self, folder: str, name: str) -> None:
-        self.edited.add(folder)
-        path = self.home / folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.exists():
-            path.unlink()
-
-    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), new_name=st.sampled_from(NAMES))
-    def rename(self, folder: str, name: str, new_name: str) -> None:
-        self.edited.add(folder)
-        path, target = self.home / folder / name, self.home / folder / new_name
-        if path.exists() and not target.exists() and target.parent.is_dir() and path not in target.parents:
-            path.rename(target)
-
-    @rule(folder=st.sampled_from(FOLDERS), name=st.sampled_from(NAMES), mode=st.sampled_from([0o600, 0o644, 0o755]))
-    def set_mode(self, folder: str, name: str, mode: int) -> None:
-        self.edited.add(folder)
-        path = self.home / folder / name
-        if path.is_file():
-            path.chmod(mode)
+    # What users do in the context
 
     @rule(name=st.sampled_from(NAMES))
     def write_in_context(self, name: str) -> None:
@@ -266,18 +213,6 @@ class SyncModel(RuleBasedStateMachine):
     def tick(self) -> datetime:
         self.now += timedelta(seconds=1)
         return self.now
-
-    def new_content(self, *, is_large: bool = False) -> bytes:
-        self.number += 1
-        return f"{self.number}".encode() + b"-" * (20 if is_large else 0)
-
-    def files(self, folder: str) -> dict[str, bytes]:
-        root = self.home / folder
-        return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-    def stamps(self, folder: str) -> dict[str, tuple[int, int]]:
-        root = self.home / folder
-        return {str(path): (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in root.rglob("*")}
 
     def context_files(self) -> dict[str, bytes]:
         return {path.strip("/"): self.read(path) for path in self.walk("/")}

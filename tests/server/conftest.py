@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from tests.lifetimes import Lifetimes
 
 
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "contexts"
-
-
 @pytest_asyncio.fixture
 async def server(hold: Lifetimes, data_dir: Path) -> ContextServer:
     return await hold(serving(await hold(EmbeddedTransport(data_dir))))

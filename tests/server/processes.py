@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcp.client._transport import Transport
 
 CTX_MCP = str(Path(sysconfig.get_path("scripts")) / "ctx-mcp")
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class _Lines:
     async def read(self) -> None:
         while line := (await self._stream.readline()).decode():
             self.text += line
-            if " ready at http://" in line and not self._url.done():
+            if " ready at http" in line and not self._url.done():
                 self._url.set_result(line.split()[-1])
         if not self._url.done():
             self._url.set_exception(AssertionError(f"ctx-mcp said no URL: {self.text}"))

@@ -68,15 +68,16 @@ async def test_a_remote_backend_without_a_key(backend: str) -> None:
     assert backend in err
 
 
-async def test_flags_before_the_command_hold_behind_it_too(data_dir: Path) -> None:
-    data_dir.touch()
+async def test_flags_before_the_command_hold_behind_it_too(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "no folder"
+    in_the_way.touch()
     keys = {"CTX_MCP_API_KEYS": "key=account"}
     for arguments in (
-        ("--data-dir", str(data_dir), "service", "--port", "0"),
-        ("service", "--port", "0", "--data-dir", str(data_dir)),
-        ("--data-dir", "elsewhere", "service", "--port", "0", "--data-dir", str(data_dir)),
+        ("--data-dir", str(in_the_way), "service", "--port", "0"),
+        ("service", "--port", "0", "--data-dir", str(in_the_way)),
+        ("--data-dir", "elsewhere", "service", "--port", "0", "--data-dir", str(in_the_way)),
     ):
-        assert str(data_dir) in await fails(*arguments, **keys)
+        assert str(in_the_way) in await fails(*arguments, **keys)
 
 
 @pytest.mark.parametrize(("transport", "host"), [("http", "0.0.0.0"), ("sse", "example.org")])

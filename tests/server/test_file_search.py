@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tests.server.hosts import Host, facts_of, open_host, serving, texts_of
-from tests.server.test_errors import Broken
-
-if TYPE_CHECKING:
-    from tests.lifetimes import Lifetimes
+from tests.server.hosts import Host, facts_of, texts_of
 
 MAX_TEXT_BYTES = 24_000
 
@@ -110,9 +106,3 @@ async def test_refusals_name_the_next_call(host: Host) -> None:
     assert "1 to 500" in await host.refusal("file_search", context_id=context_id, query="a", max_results=501)
     assert "0 to 10" in await host.refusal("file_search", context_id=context_id, query="a", context_lines=11)
     assert "glob" in await host.refusal("file_search", context_id=context_id)
-
-
-async def test_a_backend_without_search_says_what_to_do_instead(hold: Lifetimes) -> None:
-    host = await open_host(hold, await hold(serving(Broken())), "auto")
-    text = await host.refusal("file_search", context_id="ctx-" + "a" * 17, query="a")
-    assert text.startswith("[Operation.Unsupported] this backend cannot search")

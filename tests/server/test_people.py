@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ctx_mcp import AsyncClient
 from ctx_mcp.cli.local_files import local_name
 from ctx_mcp.domain.errors import InvalidArgument
 from tests.server.processes import CTX_MCP, WAIT_S, environment, run_to_end
@@ -34,11 +35,10 @@ async def done(*arguments: str, cwd: Path | None = None, **settings: str | Path)
 
 async def stored(data_dir: Path, content: bytes = b"content", path: str = "/file") -> str:
     """Return the id of a fresh context that holds one file."""
-    out = await done("contexts", "create", "notes", CTX_MCP_DATA_DIR=data_dir)
-    local = data_dir.with_name("to be stored")
-    local.write_bytes(content)
-    await done("put", "notes", str(local), path, CTX_MCP_DATA_DIR=data_dir)
-    return out.split("\t")[0]
+    async with AsyncClient(data_dir=data_dir) as client:
+        context_id = (await client.context.create("notes")).context_id
+        await client.context.write_file(context_id, path, content)
+    return context_id
 
 
 async def printing_to(stdout: int, *arguments: str, data_dir: Path, unbuffered: str = "") -> tuple[int | None, str]:

@@ -114,7 +114,7 @@ async def test_a_protected_context_is_changed_by_no_tool(
         assert stage.golden in text
         assert "nothing was changed" in text
     await assert_untouched(stage)
-    assert {entry.name for entry in tmp_path.iterdir()} == {"contexts"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {"data"}
 
 
 async def test_the_other_contexts_are_changed_as_ever(hold: Lifetimes, stage: Stage, tmp_path: Path) -> None:

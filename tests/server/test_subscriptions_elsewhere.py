@@ -110,6 +110,26 @@ async def test_a_client_of_a_remote_service_hears_of_what_its_own_server_changes
     assert await news.until_list_changed() == [f"context://{context_id}/a"]
 
 
+@pytest.mark.parametrize("backend", ["agb", "agentbay"])
+async def test_a_client_of_a_cloud_hears_of_what_is_composed_of_urls(
+    hold: Lifetimes, data_dir: Path, backend: str
+) -> None:
+    news = News()
+    at = await hold(running("service", "--port", "0", CTX_MCP_DATA_DIR=data_dir, CTX_MCP_API_KEYS="key=account"))
+    settings = load_settings(backend=backend, endpoint=at.url, api_key="key", data_dir=data_dir / "here")
+    server = await hold(serving(await hold(open_transport(settings))))
+    host = await open_host(hold, server, "legacy", message_handler=news.take)
+    context_id = await host.new_context("watched")
+    assert await news.next() == LIST
+    await host.subscribe(f"context://{context_id}")
+    await host.write(context_id, "a", "1")
+    assert await news.next() == f"context://{context_id}"
+    await host.call("file_edit", context_id=context_id, file_path="a", edits=[{"old_text": "1", "new_text": "2"}])
+    assert await news.next() == f"context://{context_id}"
+    await host.call("file_move", context_id=context_id, from_path="a", to_path="b", copy=True)
+    assert await news.next() == f"context://{context_id}"
+
+
 async def test_a_client_of_a_remote_service_hears_of_both_ends_of_a_move(hold: Lifetimes, data_dir: Path) -> None:
     news = News()
     at = await hold(running("service", "--port", "0", CTX_MCP_DATA_DIR=data_dir, CTX_MCP_API_KEYS="key=account"))

@@ -167,11 +167,11 @@ async def test_a_server_is_started_with_its_tools_by_flag_and_by_variable(hold: 
     assert list((await open_host(hold, by_variable, "auto")).tools) == ["context_clear_status"]
 
 
-async def test_a_wrong_name_ends_the_start_with_what_there_is(data_dir: Path) -> None:
-    code, out, err = await run_to_end("--toolsets", "contexts,fils", CTX_MCP_DATA_DIR=data_dir)
+async def test_a_wrong_name_ends_the_start_with_what_there_is(tmp_path: Path) -> None:
+    code, out, err = await run_to_end("--toolsets", "contexts,fils", CTX_MCP_DATA_DIR=tmp_path / "data")
     assert (code, out) == (1, "")
     assert "CTX_MCP_TOOLSETS names 'fils', which is no toolset; there are contexts, files, clear" in err
-    assert not data_dir.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("flag", [["--toolsets", "files"], ["--read-only"], ["--confirm", "never"]])

@@ -9,5 +9,5 @@ from tests.service.workbench import Workbench, open_workbench
 
 
 @pytest_asyncio.fixture
-async def bench(hold: Lifetimes, tmp_path: Path) -> Workbench:
-    return await hold(open_workbench(tmp_path / "data"))
+async def bench(hold: Lifetimes, data_dir: Path) -> Workbench:
+    return await hold(open_workbench(data_dir))

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import SearchMatch, SearchOutput
+from ctx_mcp.search.text_matches import folds_alike
 from ctx_mcp.service import search_builder
 from ctx_mcp.service.required_text import required_text
-from ctx_mcp.service.text_matches import folds_alike
 from ctx_mcp.store.search_index import Candidates, SearchIndex, fold
 from tests.service.workbench import Workbench, open_workbench
 

@@ -141,8 +141,8 @@ async def open_sessions(data_dir: Path, folders: SessionFolders | None = None) -
 
 
 @pytest_asyncio.fixture
-async def sessions(hold: Lifetimes, tmp_path: Path) -> SessionBench:
-    return await hold(open_sessions(tmp_path / "data"))
+async def sessions(hold: Lifetimes, data_dir: Path) -> SessionBench:
+    return await hold(open_sessions(data_dir))
 
 
 async def test_a_session_is_made_with_its_bindings_and_starts_their_downloads(sessions: SessionBench) -> None:

@@ -18,6 +18,7 @@ from ctx_mcp.domain.sessions import SyncNote
 from ctx_mcp.domain.trees import (
     BaseFile,
     Change,
+    ContextFile,
     CopyFile,
     DropFile,
     ForgetBase,
@@ -126,7 +127,7 @@ def test_a_new_file_is_in_the_context_with_its_folders_and_in_the_base(bench: Be
     version = bench.version(put("/a/b/c.txt", "hello", mode=0o755, mtime_ns=123, size_bytes=5))
     listed, base = bench.store.sync.list_folder(bench.replica, "/a/b")
     digest = new("hello").digest
-    assert listed.files["c.txt"] == ("c.txt", version, 5, digest, 0o755, 123)
+    assert listed.files["c.txt"] == ContextFile("c.txt", version, 5, digest, 0o755, 123)
     assert base["c.txt"] == BaseFile("c.txt", version, 5, 123, 6, 0o755, digest)
     assert bench.store.sync.list_folder(bench.replica, "/")[0].folders == {"a"}
     assert bench.folders() == {"/": 1, "/a": 1, "/a/b": 1}
@@ -246,7 +247,7 @@ def test_a_copy_shares_the_bytes_and_takes_nobodys_place(bench: Bench) -> None:
     )
     assert [outcome.code for outcome in outcomes] == [None, CHANGED, TAKEN, TAKEN, CHANGED, CHANGED]
     copy = bench.store.sync.list_folder(bench.replica, "/d")[0].files["copy"]
-    assert copy == ("copy", outcomes[0].version, 4, new("text").digest, 0o700, 77)
+    assert copy == ContextFile("copy", outcomes[0].version or 0, 4, new("text").digest, 0o700, 77)
     assert bench.read("/d/copy") == b"text"
     assert len(bench.rows(contents)) == 1
     assert bench.base("/d/copy") is None

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ctx_mcp import ContextSync, CreateSessionParams
 from ctx_mcp.client.sessions import AsyncSession, AsyncSessions
-from ctx_mcp.domain.errors import AGBError, BackendUnavailable, SessionNotFound
+from ctx_mcp.domain.errors import AGBError, BackendProtocolError, BackendUnavailable, SessionNotFound
 from ctx_mcp.domain.models import Task
 from ctx_mcp.domain.sessions import Binding, Session, SessionPage, SessionState, StartedSyncs, SyncStatus
 from ctx_mcp.wire.operations import (
@@ -38,13 +38,18 @@ WAIT_S = 20
 
 @dataclass
 class ScriptedService:
-    """Every sync takes `looks` looks, then ends as `ends` says; `down` looks in a row get no answer."""
+    """Every sync takes `looks` looks, then ends as `ends` says; `down` looks in a row get no answer.
+
+    What it `binds_in_silence` it does not list; while it is `unreadable` nobody can tell how its syncs stand.
+    """
 
     has_tasks: bool = True
     looks: int = 2
     ends: str = "completed"
     down: int = 0
     refusal: AGBError | None = None
+    binds_in_silence: bool = False
+    unreadable: bool = False
     asked: list[Operation[Any]] = field(default_factory=list[Operation[Any]])
     sessions: dict[str, Session] = field(default_factory=dict[str, Session])
     left: dict[str, int] = field(default_factory=dict[str, int])
@@ -84,7 +89,8 @@ class ScriptedService:
             case BindContexts():
                 session = self._find(operation.session_id)
                 bound = tuple(Binding(each.context_id, each.path, policy=each.policy) for each in operation.bindings)
-                self.sessions[session.session_id] = replace(session, bindings=session.bindings + bound)
+                if not self.binds_in_silence:
+                    self.sessions[session.session_id] = replace(session, bindings=session.bindings + bound)
                 self.left["download"] = self.looks
                 return None
             case ListBindings():
@@ -111,6 +117,8 @@ class ScriptedService:
             case GetTask():
                 return self._look_at_task(operation.task_id or "")
             case GetSyncInfo():
+                if self.unreadable:
+                    raise BackendProtocolError("a status of its syncs that cannot be read")
                 return self._rows(operation)
             case _:
                 raise AssertionError(f"not in the script: {operation}")

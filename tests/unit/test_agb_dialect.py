@@ -31,6 +31,7 @@ from ctx_mcp.wire.operations import (
     GetTask,
     ListContexts,
     ListFiles,
+    ListSessions,
     Operation,
     ReadFile,
     Reply,
@@ -93,7 +94,15 @@ def test_a_request_is_spelled_as_the_sdk_does_and_read_back(
 
 @pytest.mark.parametrize(
     "operation",
-    [GetTask(task_id="t"), ReadFile("c", "/f"), WriteFile("c", "/f", b""), ListContexts(session_id="s")],
+    [
+        GetTask(task_id="t"),
+        ReadFile("c", "/f"),
+        WriteFile("c", "/f", b""),
+        ListContexts(session_id="s"),
+        DeleteFile("c", "/f", "v1"),
+        ListSessions(status="PAUSED"),
+        ListSessions(image_id="img"),
+    ],
     ids=lambda operation: type(operation).__name__,
 )
 def test_what_the_api_has_no_call_for_is_refused(operation: Operation[Any]) -> None:
@@ -203,11 +212,46 @@ def _read(operation: Operation[Any], answer: object, *, status: int = 200, **hea
 
 
 def test_a_list_without_rows_is_empty() -> None:
-    shapes: list[Any] = [None, {}, "x", 5, [None, "x"]]
+    shapes: list[Any] = [None, {}, [], "x", 5, [None, "x"]]
     for data in shapes:
         assert _read(ListContexts(), {"success": True, "data": data}).contexts == ()
+    for data in shapes[:3]:
         assert _read(ListFiles("c"), {"success": True, "data": data}).entries == ()
     assert _read(ListContexts(), {"success": True, "data": [], "nextToken": ""}).next_token is None
+
+
+@pytest.mark.parametrize("data", ["x", 5, [None], [{}, 5], {"rows": []}, True])
+def test_a_folder_that_cannot_be_read_is_not_empty(data: object) -> None:
+    """Whoever believed that would delete the other side's files."""
+    with pytest.raises(BackendProtocolError, match="cannot be read"):
+        _read(ListFiles("c"), {"success": True, "data": data})
+
+
+def test_the_token_is_read_beside_the_rows_and_where_the_sdk_looks_for_it() -> None:
+    told = {"nextToken": "32", "maxResults": 3, "totalCount": 9}
+    beside = _read(ListContexts(), {"success": True, "data": [], **told})
+    inside = _read(ListContexts(), {"success": True, "data": told})
+    assert beside == inside == ContextPage((), "32", 3, 9)
+
+
+def test_a_row_that_leaves_out_what_was_asked_by_is_of_that_context() -> None:
+    found = _read(GetContext(context_id="c"), {"success": True, "data": {"name": "n", "state": "available"}})
+    assert (found.context.context_id, found.context.name, found.context.state) == ("c", "n", "available")
+    found = _read(GetContext(name="n"), {"success": True, "data": {"id": "c", "name": ""}})
+    assert (found.context.context_id, found.context.name) == ("c", "n")
+
+
+@pytest.mark.parametrize("end", [{}, {"expireTime": None}, {"expireTime": "soon"}])
+def test_a_url_need_not_say_when_it_ends(end: dict[str, object]) -> None:
+    url = _read(GetFileDownloadUrl("c", "/f"), {"success": True, "data": {"url": "http://h/f", **end}})
+    assert url == PresignedUrl("http://h/f", "GET", None)
+
+
+def test_a_gateway_speaks_in_capitals() -> None:
+    told = {"Code": "Throttling.User", "Message": "too many", "RequestId": "R-7"}
+    with pytest.raises(RemoteError, match="too many") as failure:
+        _read(DeleteContext("c"), told, status=429)
+    assert (failure.value.error_code, failure.value.request_id) == ("Throttling.User", "R-7")
 
 
 def test_every_field_of_a_row_may_be_missing_or_of_another_type() -> None:

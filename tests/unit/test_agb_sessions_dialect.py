@@ -22,7 +22,6 @@ from ctx_mcp.domain.sessions import (
     InternalContext,
     Session,
     SessionPage,
-    StartedSyncs,
     SyncStatus,
 )
 from ctx_mcp.wire.agb import AgbDialect
@@ -299,9 +298,18 @@ def test_a_session_that_was_not_made_says_why() -> None:
 
 @pytest.mark.parametrize("data", [None, {}, [], {"sessionId": ""}, {"sessionId": 5}])
 def test_a_success_without_a_session_is_none(data: object) -> None:
-    for operation in (CreateSession(), GetSession("s-1")):
-        with pytest.raises(BackendProtocolError):
-            _read(operation, {"success": True, "data": data})
+    with pytest.raises(BackendProtocolError):
+        _read(CreateSession(), {"success": True, "data": data})
+    # The SDK asks for one that it knows, and takes the answer for that one's.
+    assert _read(GetSession("s-1"), {"success": True, "data": data}) == Session("s-1", "")
+
+
+def test_the_state_alone_is_asked_for_by_a_call_of_its_own() -> None:
+    request = AGB.spell_request(GetSession("s-1", only_state=True), "key")
+    assert (request.path, request.body) == ("/mcp/getSessionInfo", b'{"sessionId":"s-1"}')
+    assert AGB.read_request(request) == GetSession("s-1")
+    for name in ("status", "Status"):
+        assert _read(GetSession("s-1"), {"success": True, "data": {name: "PAUSED"}}) == Session("s-1", "PAUSED")
 
 
 def test_a_failure_holds_no_session_whatever_was_asked() -> None:
@@ -368,62 +376,6 @@ def test_labels_of_other_shapes_are_read_too(data: object, labels: dict[str, str
 def test_labels_that_are_none_are_an_error(labels: object) -> None:
     with pytest.raises(BackendProtocolError):
         _read(GetSessionLabels("s-1"), {"success": True, "data": {"labels": labels}})
-
-
-def test_how_syncs_stand_is_json_text_in_json_text_with_milliseconds() -> None:
-    running = SyncStatus("c", "/p", "upload", "Running", "", STARTED)
-    answer = _answered(GetSyncInfo("s-1"), (STATUS, running))
-    outer = json.loads(answer["data"]["contextStatus"])
-    assert [item["type"] for item in outer] == ["data"]
-    rows = json.loads(outer[0]["data"])
-    assert rows[0] == {
-        "contextId": "SdkCtx-e0ac",
-        "path": "/home/wire",
-        "errorMessage": "",
-        "taskType": "download",
-        "startTime": 1795216544249,
-        "status": "Success",
-        "finishTime": 1795216544399,
-    }
-    assert "finishTime" not in rows[1]
-    assert SDK.GetContextInfoResponse.from_http_response(_heard(answer)).get_context_status()
-    assert _read(GetSyncInfo("s-1"), answer) == (STATUS, running)
-
-
-def test_the_status_as_captured_is_read() -> None:
-    text = (
-        '[{"type": "other", "data": "[{}]"}, {"type": "data", "data": "[{\\"contextId\\": \\"c\\", \\"path\\": '
-        '\\"/home/wire\\", \\"errorMessage\\": \\"\\", \\"taskType\\": \\"download\\", \\"startTime\\": 1795216544249, '
-        '\\"status\\": \\"Success\\", \\"finishTime\\": 1795216544399}]"}]'
-    )
-    found = _read(GetSyncInfo("s-1"), {"success": True, "data": {"contextStatus": text}})
-    assert found == (SyncStatus("c", "/home/wire", "download", "Success", "", STARTED, ENDED),)
-
-
-@pytest.mark.parametrize(
-    "data", [None, {}, {"contextStatus": ""}, {"contextStatus": None}, {"contextStatus": "[]"}, {"contextStatus": []}]
-)
-def test_no_status_is_an_empty_one(data: object) -> None:
-    assert _read(GetSyncInfo("s-1"), {"success": True, "data": data}) == ()
-
-
-@pytest.mark.parametrize("text", ["{", "{}", '[{"type": "data", "data": "x"}]', "5"])
-def test_a_status_that_cannot_be_read_is_an_error(text: str) -> None:
-    with pytest.raises(BackendProtocolError):
-        _read(GetSyncInfo("s-1"), {"success": True, "data": {"contextStatus": text}})
-
-
-@pytest.mark.parametrize("moment", [None, 0, -1, "soon", 10**18, 1.5, True])
-def test_a_moment_that_is_none_is_absent(moment: object) -> None:
-    rows = json.dumps([{"type": "data", "data": json.dumps([{"startTime": moment}])}])
-    (status,) = _read(GetSyncInfo("s-1"), {"success": True, "data": {"contextStatus": rows}})
-    assert status == SyncStatus("", "", "", "")
-
-
-def test_started_syncs_show_no_tasks() -> None:
-    answer = _answered(StartSync(session_id="s-1"), StartedSyncs())
-    assert answer["data"] is None
-    assert _read(StartSync(session_id="s-1"), answer) == StartedSyncs()
 
 
 def test_internal_contexts_are_listed_as_the_sdk_reads_them() -> None:

@@ -24,7 +24,6 @@ from ctx_mcp.domain.sessions import (
     InternalContext,
     Session,
     SessionPage,
-    StartedSyncs,
     SyncStatus,
 )
 from ctx_mcp.wire.agentbay import AgentBayDialect
@@ -197,12 +196,12 @@ def test_a_parameter_that_is_missing_or_malformed_is_refused(action: str, form: 
         BAY.read_request(_request(action, **form))
 
 
-def test_what_a_service_of_ours_cannot_do_is_refused() -> None:
+def test_mounts_are_refused_and_filters_are_read() -> None:
     mount = '[{"ContextId": "c", "Path": "/m", "Type": "mount", "MountConfig": {"AccessMode": "readWrite"}}]'
     with pytest.raises(UnsupportedOperation, match="'/m'"):
         BAY.read_request(_request("BindContexts", SessionId="s", PersistenceDataList=mount))
-    with pytest.raises(UnsupportedOperation, match="ImageId"):
-        BAY.read_request(_request("ListSession", ImageId="linux_latest"))
+    listing = BAY.read_request(_request("ListSession", ImageId="linux_latest", Status="PAUSED"))
+    assert listing == ListSessions(status="PAUSED", image_id="linux_latest")
 
 
 @pytest.mark.parametrize(
@@ -232,6 +231,9 @@ def test_a_prefix_in_the_context_is_spelled_as_mapping() -> None:
     assert "Policy" not in _spelled_row(BindingRequest("c", "/p"))
     assert "Policy" not in _spelled_row(BindingRequest("c", "/p", "/p"))
     default = ctx_mcp.agentbay.SyncPolicy().to_dict()
+    default["bwList"] = {
+        "whiteLists": [{"path": "", "excludePaths": [], "isPathRegex": False, "isExcludeRegex": False}]
+    }
     mapped = json.loads(_spelled_row(BindingRequest("c", "/p", "/old"))["Policy"])
     assert mapped == {**default, "mappingPolicy": {"path": "/old"}}
     with pytest.raises(InvalidArgument, match="policy"):
@@ -289,7 +291,15 @@ def test_a_success_without_a_session_is_none(data: object) -> None:
     with pytest.raises(BackendProtocolError):
         _read(CreateSession(), {"Success": True, "Data": data})
     # The SDK asks for one that it knows, and takes the answer for that one's.
-    assert _read(GetSession("s-1"), {"Success": True, "Data": data}) == Session("s-1")
+    assert _read(GetSession("s-1"), {"Success": True, "Data": data}) == Session("s-1", "")
+
+
+def test_the_state_alone_is_asked_for_by_an_action_of_its_own() -> None:
+    request = BAY.spell_request(GetSession("s-1", only_state=True), "key")
+    assert (request.query["Action"], request.query["SessionId"]) == ("GetSessionDetail", "s-1")
+    assert request.headers["x-acs-action"] == "GetSessionDetail"
+    assert request.body == b"Authorization=Bearer+key"
+    assert BAY.read_request(request) == GetSession("s-1")
 
 
 @pytest.mark.parametrize("state", ["RUNNING", "DELETING", "FINISH"])
@@ -366,27 +376,6 @@ def test_a_listed_binding_tells_its_prefix_in_the_context(policy: str | None) ->
     answer = _answered(ListBindings("s-1"), (Binding("c", "/p", "/old", policy),))
     [read] = _read(ListBindings("s-1"), answer)
     assert (read.context_id, read.path, read.context_path) == ("c", "/p", "/old")
-
-
-def test_how_syncs_stand_is_json_text_in_json_text_with_milliseconds() -> None:
-    answer = _answered(GetSyncInfo("s-1"), (STATUS,))
-    [item] = json.loads(answer["Data"]["ContextStatus"])
-    assert item["type"] == "data"
-    [row] = json.loads(item["data"])
-    assert (row["contextId"], row["startTime"], row["status"]) == ("SdkCtx-3a0a", 1795220929783, "Success")
-    assert _read(GetSyncInfo("s-1"), answer) == (STATUS,)
-
-
-@pytest.mark.parametrize("status", [None, "", [], "[]", "{", "{}", "5", '[{"type": "data", "data": "x"}]'])
-def test_a_status_that_is_none_or_cannot_be_read_is_an_empty_one(status: object) -> None:
-    assert _read(GetSyncInfo("s-1"), {"Success": True, "Data": {"ContextStatus": status}}) == ()
-    assert _read(GetSyncInfo("s-1"), {"Success": True, "Data": None}) == ()
-
-
-def test_started_syncs_show_no_tasks() -> None:
-    answer = _answered(StartSync(session_id="s-1"), StartedSyncs())
-    assert "Data" not in answer
-    assert _read(StartSync(session_id="s-1"), answer) == StartedSyncs()
 
 
 def test_internal_contexts_are_listed_as_the_sdk_reads_them() -> None:

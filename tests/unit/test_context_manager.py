@@ -9,13 +9,14 @@ import pytest
 import pytest_asyncio
 
 from ctx_mcp import ContextSync, SyncPolicy
+from ctx_mcp.client import context_manager
 from ctx_mcp.client.context_manager import have_ended, judge_rows
 from ctx_mcp.client.sessions import AsyncSession, AsyncSessions
 from ctx_mcp.client.waiting import Background
 from ctx_mcp.domain.errors import ClientNotOpen, InvalidArgument
 from ctx_mcp.domain.policies import policy_from_json
 from ctx_mcp.domain.sessions import SyncMode, SyncStatus
-from ctx_mcp.wire.operations import GetSyncInfo, GetTask, StartSync
+from ctx_mcp.wire.operations import BindContexts, GetSyncInfo, GetTask, ListBindings, StartSync
 from tests.lifetimes import Lifetimes
 from tests.unit.scripted_service import WAIT_S, ScriptedService, make_session
 
@@ -51,7 +52,8 @@ async def test_sync_waits_for_the_end(sessions: AsyncSessions, service: Scripted
     begin = len(service.asked)
     result = await session.context.sync("ctx-a", "/home/a")
     assert (result.success, result.error_message, result.request_id) == (True, "", f"request-{begin + 1}")
-    assert service.asked[begin] == StartSync("ctx-a", "/home/a", "session-1", "upload")
+    # Which way is for the service to say where nobody did; its own default is up.
+    assert service.asked[begin] == StartSync("ctx-a", "/home/a", "session-1")
     looks = GetTask if has_tasks else GetSyncInfo
     assert {type(operation) for operation in service.asked[begin + 1 :]} == {looks}
 
@@ -118,7 +120,11 @@ async def test_bind_waits_for_the_downloads_and_is_listed(sessions: AsyncSession
     begin = len(service.asked)
     result = await session.context.bind(ContextSync("ctx-b", "/b"), ContextSync("ctx-c", "/c"))
     assert (result.success, result.request_id) == (True, f"request-{begin + 1}")
-    assert len(service.asked) == begin + 1 + service.looks
+    bound, listing, *looks = service.asked[begin:]
+    assert isinstance(bound, BindContexts)
+    assert listing == ListBindings("session-1")
+    each = [GetSyncInfo("session-1", "ctx-b", "/b"), GetSyncInfo("session-1", "ctx-c", "/c")]
+    assert looks == each * service.looks
     listed = await session.context.list_bindings()
     assert [(each.context_id, each.path, each.context_name) for each in listed.bindings] == [
         ("ctx-a", "/home/a", ""),
@@ -128,6 +134,28 @@ async def test_bind_waits_for_the_downloads_and_is_listed(sessions: AsyncSession
     assert policy_from_json(listed.bindings[2].policy) == SyncPolicy()
     empty = await session.context.bind()
     assert (empty.success, empty.error_code) == (False, "Argument.Invalid")
+
+
+async def test_a_bind_that_is_never_listed_is_a_failure(
+    sessions: AsyncSessions, service: ScriptedService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context_manager, "_BIND_WAIT_S", 0.05)
+    service.binds_in_silence = True
+    session = await make_session(sessions)
+    result = await session.context.bind(ContextSync("ctx-b", "/b"))
+    assert (result.success, "does not list them" in result.error_message) == (False, True)
+    assert (await session.context.bind(ContextSync("ctx-b", "/b"), wait_for_completion=False)).success
+
+
+async def test_a_sync_whose_status_cannot_be_read_is_no_success(
+    sessions: AsyncSessions, service: ScriptedService
+) -> None:
+    service.has_tasks = False
+    session = await make_session(sessions)
+    service.unreadable = True
+    result = await session.context.sync()
+    assert (result.success, result.error_code) == (False, "Backend.ProtocolError")
+    assert (await session.context.info()).error_code == "Backend.ProtocolError"
 
 
 async def test_a_callback_is_called_once_and_sync_returns_before(
@@ -247,7 +275,7 @@ def test_downloads_have_ended_when_every_context_has_only_final_rows(
         ("upload", [], 0),
         ("upload", [_row("a", "Failed", "download")], 0),
         ("upload", [_row("a", "Running", "download"), _row("a", "Success", "upload")], 0),
-        ("upload", [_row("a", "Running", "upload")], None),
+        *(("upload", [_row("a", word, "upload")], None) for word in ("Running", "running", "success", "Done", "")),
         ("upload", [_row("a", "Failed", "upload"), _row("b", "Running", "upload")], None),
         ("both", [_row("a", "Failed", "download"), _row("a", "Failed", "upload")], 2),
         ("both", [_row("a", "Running", "download"), _row("a", "Success", "upload")], None),

@@ -101,6 +101,6 @@ def test_lines_that_are_no_patterns_ignore_nothing(text: str) -> None:
 
 def test_a_pattern_that_explodes_elsewhere_is_answered_at_once() -> None:
     rules = IgnoreRules.none().inside("/", "*a*a*a*a*a*a*a*a*a*a*a*a*a*a*a*b\n", None)
-    began = time.monotonic()
+    began = time.process_time()
     assert not rules.ignores("/" + "a" * 250, is_folder=False)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10

@@ -129,22 +129,22 @@ def test_the_folder_of_git_is_a_folder_like_others() -> None:
 def test_thousands_of_patterns_are_obeyed_to_the_last(template: str) -> None:
     text = "".join(template.format(number, number) + "\n" for number in range(5_000))
     sample = template.replace("**/", "").replace("/**", "").replace("*", "").replace("?", "q").format(4_999, 4_999)
-    began = time.perf_counter()
+    began = time.process_time()
     assert ignores(text, "/" + sample.lstrip("/"))
     assert not ignores(text, "/other")
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_a_pattern_that_would_hang_others_takes_linear_time() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert not ignores("*a" * 40 + "b\n", "/" + "a" * 250)
     assert not ignores("**/" * 40 + "b\n", "/" + "a/" * 120 + "c")
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_large_tree_is_asked_about_in_little_time() -> None:
     lines = "*.log|build/|!keep.log|node_modules/|*.py[cod]|/dist|**/cache|docs/*.tmp|*.swp|.env|*.o|*.a|*.so|*~"
     asked = rules("\n".join([*lines.split("|"), ".DS_Store", "target/", "coverage", "*.tmp", "out/", "!/out/keep"]))
-    began = time.perf_counter()
+    began = time.process_time()
     assert not any(asked.ignores(f"/d{n % 100}/e{n % 1000}/f{n}.txt", is_folder=False) for n in range(FILES))
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3

@@ -27,6 +27,7 @@ from ctx_mcp.domain.policies import (
     policy_from_json,
     policy_to_json,
 )
+from ctx_mcp.wire.binding_policies import with_all_marks
 from tests.conformance.agb_sdk import sdk_module
 
 AGENTBAY_DEFAULT = """{
@@ -219,3 +220,16 @@ def test_a_context_sync_is_made_and_changed_as_the_sdks_do() -> None:
         None,
         False,
     )
+
+
+def test_agentbay_is_told_of_each_row_whether_it_is_a_pattern() -> None:
+    rows = BWList([WhiteList("/s.*", ["a"], is_path_regex=True), WhiteList("/d", ["b"])])
+    text = policy_to_json(SyncPolicy(bw_list=rows))
+    marked = json.loads(with_all_marks(text))
+    assert marked["bwList"]["whiteLists"] == [
+        {"path": "/s.*", "excludePaths": ["a"], "isPathRegex": True, "isExcludeRegex": False},
+        {"path": "/d", "excludePaths": ["b"], "isPathRegex": False, "isExcludeRegex": False},
+    ]
+    assert marked | {"bwList": None} == json.loads(text) | {"bwList": None}
+    for other in ("{}", "[]", "{", '{"bwList": {"whiteLists": []}, "more": 1}', '{"bwList": 5}'):
+        assert with_all_marks(other) == other

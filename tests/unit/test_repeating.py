@@ -130,6 +130,7 @@ def test_only_operations_without_an_answer_are_reported_done_for_an_earlier_try(
         (UpdateContext("c", "n"), ContextNotFound("gone"), "the same"),
         (DeleteFolder("c", "/f"), FileNotFound("gone"), "unclear"),
         (EditFile("c", "/f", EDITS, "v1"), VersionConflict("gone"), "unclear"),
+        (WriteFile("c", "/f", b"x", "v1"), VersionConflict("gone"), "unclear"),
         (BindContexts("s", ()), PathAlreadyBound("gone"), "unclear"),
     ],
     ids=repr,

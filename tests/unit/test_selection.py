@@ -146,14 +146,14 @@ def test_one_file_can_be_taken_out() -> None:
 
 def test_many_rows_cost_no_more_than_one() -> None:
     chosen = selection(*(WhiteListRow(f"dir{number}") for number in range(ROWS)))
-    began = time.perf_counter()
+    began = time.process_time()
     taken = sum(chosen.takes(f"/dir{number % (2 * ROWS)}/a/b") for number in range(LOOKS))
     assert taken == LOOKS / 2
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_an_expression_that_would_hang_others_takes_linear_time() -> None:
     chosen = selection(WhiteListRow("(a+)+b", (), is_path_regex=True))
-    began = time.perf_counter()
+    began = time.process_time()
     assert not chosen.takes("/" + "a" * 250)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

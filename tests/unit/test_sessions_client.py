@@ -185,7 +185,7 @@ async def test_delete_with_sync_uploads_everything_first(sessions: AsyncSessions
     assert (await session.delete(sync_context=True)).success
     kinds = [type(operation) for operation in service.asked]
     assert kinds.index(StartSync) < kinds.index(GetTask) < kinds.index(ReleaseSession) < kinds.index(GetSession)
-    assert service.asked_for(StartSync) == [StartSync(session_id="session-1", mode="upload")]
+    assert service.asked_for(StartSync) == [StartSync(session_id="session-1")]
 
 
 async def test_a_session_that_could_not_be_synced_is_not_deleted(

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ctx_mcp.client.http_transport import HttpTransport
 from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.folders import FolderTransport
 from ctx_mcp.settings import default_allowed_dirs, load_settings
 
 
@@ -99,9 +99,6 @@ def test_a_value_that_cannot_be_is_refused(environ: dict[str, str]) -> None:
     [
         {"api_key": "k"},
         {"endpoint": "http://127.0.0.1:1"},
-        {"backend": "agb", "data_dir": "/tmp/x"},
-        {"backend": "agb", "allowed_dirs": ["/tmp/x"]},
-        {"backend": "http://127.0.0.1:1", "allowed_dirs": []},
         {"backend": "http://127.0.0.1:1", "endpoint": "http://127.0.0.1:2"},
     ],
     ids=str,
@@ -109,6 +106,12 @@ def test_a_value_that_cannot_be_is_refused(environ: dict[str, str]) -> None:
 def test_what_was_given_and_would_be_ignored_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         load_settings({}, **given)
+
+
+@pytest.mark.parametrize("backend", ["embedded", "agb", "agentbay", "http://127.0.0.1:1"])
+def test_every_backend_takes_a_data_folder_and_the_folders_to_sync(backend: str) -> None:
+    settings = load_settings({}, backend=backend, data_dir="/tmp/x", allowed_dirs=["/tmp/y"])
+    assert (settings.data_dir, settings.allowed_dirs) == (Path("/tmp/x"), (Path("/tmp/y"),))
 
 
 def test_the_keys_of_the_service_name_accounts() -> None:
@@ -200,7 +203,7 @@ def test_the_agentbay_cloud_is_where_its_sdk_looks_for_it(
     settings = load_settings(environ | {"AGENTBAY_API_KEY": "sdk"}, backend="agentbay")
     assert (settings.endpoint, settings.region, settings.api_key) == (endpoint, region, "sdk")
     transport = open_transport(settings)
-    assert isinstance(transport, HttpTransport)
+    assert isinstance(transport, FolderTransport)
     expected = endpoint or f"agentbay.{region or 'cn-hangzhou'}.aliyuncs.com".replace("agentbay.pre-", "agentbay-pre.")
     assert transport.endpoint == (expected if "://" in expected else f"https://{expected}")
 

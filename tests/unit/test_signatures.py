@@ -240,11 +240,13 @@ def test_the_agentbay_list_has_the_filters_of_its_sdk() -> None:
 
 
 async def test_the_agentbay_list_answers_filters_that_leave_nothing(tmp_path: Any) -> None:
-    client = ctx_mcp.agentbay.AsyncClient(data_dir=tmp_path)
-    paused = await client.list(status="PAUSED")
-    assert (paused.success, paused.session_ids) == (True, [])
-    assert (await client.list(status="ASLEEP")).error_code == "Argument.Invalid"
-    assert (await client.list(image_id="image")).error_code == "Operation.Unsupported"
+    async with ctx_mcp.agentbay.AsyncClient(data_dir=tmp_path) as client:
+        assert (await client.create()).success
+        assert len((await client.list(status="RUNNING")).session_ids) == 1
+        paused = await client.list(status="PAUSED")
+        assert (paused.success, paused.session_ids) == (True, [])
+        assert (await client.list(status="ASLEEP")).error_code == "Argument.Invalid"
+        assert (await client.list(image_id="image")).error_code == "Operation.Unsupported"
 
 
 @pytest.mark.parametrize("module", [ctx_mcp.agb, ctx_mcp.agentbay], ids=["agb", "agentbay"])

@@ -88,9 +88,9 @@ def test_a_row_cannot_leave_the_mount(path: str) -> None:
 
 def test_a_pattern_that_explodes_elsewhere_is_answered_at_once() -> None:
     selection = Selection.of_rows([WhiteListRow(r"(a+)+b", is_path_regex=True)])
-    began = time.monotonic()
+    began = time.process_time()
     assert not selection.takes("/" + "a" * 5000)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_one_file_can_be_left_out() -> None:

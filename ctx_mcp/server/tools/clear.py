@@ -6,7 +6,7 @@ from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import InvalidArgument, TaskNotFound
-from ctx_mcp.domain.models import ContextState, Task, TaskKind
+from ctx_mcp.domain.models import ContextRecord, ContextState, Task, TaskKind
 from ctx_mcp.server.progress import Progress, Step
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Question, WaitingTool
@@ -65,16 +65,19 @@ async def clear_status(service: AsyncContextService, arguments: StatusArguments,
         if task.kind != TaskKind.CLEAR:
             raise InvalidArgument(f"{task.task_id} is a {task.kind}; follow it with context_sync_status")
         return await _answer(service, task.context_id or "", task.task_id, arguments.wait_s, progress)
+    if not service.capabilities.tasks:
+        facts = _context_facts(await service.find(arguments.context_id or ""))
+        if facts.poll_after_s is None or not arguments.wait_s:
+            return Answer(_text(facts, keeps_history=service.capabilities.history), facts)
+        return await _answer(service, facts.context_id, None, arguments.wait_s, progress)
     context_id = await context_id_of(service, arguments.context_id or "")
-    task_id = None
-    if service.capabilities.tasks:
-        try:
-            task_id = (await service.call(GetTask(context_id=context_id, kind=TaskKind.CLEAR))).task_id
-        except TaskNotFound:
-            return Answer(
-                f"No clear was started on {context_id}; context_clear_start starts one.",
-                ClearFacts(context_id=context_id, status=ContextState.AVAILABLE),
-            )
+    try:
+        task_id = (await service.call(GetTask(context_id=context_id, kind=TaskKind.CLEAR))).task_id
+    except TaskNotFound:
+        return Answer(
+            f"No clear was started on {context_id}; context_clear_start starts one.",
+            ClearFacts(context_id=context_id, status=ContextState.AVAILABLE),
+        )
     return await _answer(service, context_id, task_id, arguments.wait_s, progress)
 
 
@@ -89,15 +92,20 @@ async def _answer(
         wait_s=wait_s,
         progress=progress,
     )
-    return Answer(_text(facts), facts)
+    return Answer(_text(facts, keeps_history=service.capabilities.history), facts)
 
 
 async def _look(service: AsyncContextService, context_id: str, task_id: str | None) -> ClearFacts:
     if task_id is not None:
         return _task_facts(await service.call(GetTask(task_id=task_id)))
-    status = str((await service.call(GetContext(context_id=context_id))).context.state)
-    ended = status == ContextState.AVAILABLE
-    return ClearFacts(context_id=context_id, status=status, poll_after_s=None if ended else POLL_AFTER_S)
+    return _context_facts((await service.call(GetContext(context_id=context_id))).context)
+
+
+def _context_facts(context: ContextRecord) -> ClearFacts:
+    ended = context.state == ContextState.AVAILABLE
+    return ClearFacts(
+        context_id=context.context_id, status=str(context.state), poll_after_s=None if ended else POLL_AFTER_S
+    )
 
 
 def _task_facts(task: Task) -> ClearFacts:
@@ -119,15 +127,16 @@ def _step(facts: ClearFacts) -> Step:
     return step_of(facts.files_done or 0, facts.files_total, facts.bytes_done or 0, facts.bytes_total)
 
 
-def _text(facts: ClearFacts) -> str:
+def _text(facts: ClearFacts, *, keeps_history: bool) -> str:
     done = ""
     if facts.files_done is not None:
         done = f": {counted(facts.files_done, facts.files_total, facts.bytes_done or 0, facts.bytes_total)}"
     if facts.poll_after_s is None:
         state = facts.state or "completed"
         return f"Clear of {facts.context_id} {state}{done}." + (f" {facts.error}" if facts.error else "")
+    files = " Its files are gone already and are being moved into the 7-day history." if keeps_history else ""
     return (
-        f"Clearing {facts.context_id}{done}. Its files are gone already and are being moved into the 7-day history. "
+        f"Clearing {facts.context_id}{done}.{files} "
         f"Look again in {facts.poll_after_s} s: context_clear_status(context_id={facts.context_id!r}, wait_s=20)"
     )
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.server.bounds import fits, fitting_count
+from ctx_mcp.server.needs import lacks_of
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Question, Tool
 from ctx_mcp.server.tools.facts import (
@@ -51,6 +52,10 @@ class CreateArguments(Arguments):
     name: ContextName
 
 
+class FoundFacts(ContextFacts):
+    lacks: list[str] | None = Field(default=None, description="What this backend cannot do.")
+
+
 class CreatedFacts(ContextFacts):
     created: bool | None = Field(default=None, description="False: it was there before. Absent: not known.")
 
@@ -87,8 +92,11 @@ async def _list_page(
 
 
 async def get_context(service: AsyncContextService, arguments: ContextArguments) -> Answer:
-    facts = context_facts(await service.find(arguments.context_id))
-    return Answer(f"{context_line(facts)}, created {facts.created_at}", facts)
+    found = context_facts(await service.find(arguments.context_id))
+    lacks = lacks_of(service.capabilities)
+    facts = FoundFacts(**found.model_dump(), lacks=[need.name for need in lacks] or None)
+    lines = [f"{context_line(facts)}, created {facts.created_at}", *(need.told for need in lacks)]
+    return Answer("\n".join(lines), facts)
 
 
 async def create_context(service: AsyncContextService, arguments: CreateArguments) -> Answer:
@@ -132,7 +140,7 @@ GET = Tool(
     title="Get context",
     description="Look up one context: its id, state and times. For its files use file_list.",
     arguments=ContextArguments,
-    facts=ContextFacts,
+    facts=FoundFacts,
     run=get_context,
     read_only=True,
 )

@@ -14,6 +14,7 @@ from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.domain.models import ChangedFiles, FileContent, FileVersion
 from ctx_mcp.domain.texts import decode_text
 from ctx_mcp.server.bounds import MAX_TEXT_BYTES, fits, fitting_count, shown
+from ctx_mcp.server.needs import HISTORY as HISTORY_KEPT
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import ContextId, context_id_of
@@ -177,6 +178,7 @@ HISTORY = Tool(
     arguments=HistoryArguments,
     facts=HistoryFacts,
     run=show_history,
+    needs=HISTORY_KEPT,
     read_only=True,
     is_large=True,
 )
@@ -191,6 +193,7 @@ RESTORE = Tool(
     arguments=RestoreArguments,
     facts=ChangeFacts,
     run=restore_files,
+    needs=HISTORY_KEPT,
     read_only=False,
     destructive=True,
     idempotent=True,

@@ -88,10 +88,10 @@ async def delete_files(service: AsyncContextService, arguments: DeleteArguments)
     try:
         await service.remove_file(context_id, arguments.file_path, if_match=arguments.if_match)
     except FileNotFound as error:
-        if "is a folder" not in error.message:
+        if not await service.is_folder(context_id, arguments.file_path):
             raise
         allowed = "recursive=true deletes it with all below it" + (", without if_match" if arguments.if_match else "")
-        raise FileNotFound(f"{error.message}; {allowed}") from error
+        raise FileNotFound(f"{arguments.file_path!r} is a folder, not a file; {allowed}") from error
     changed = ChangedFiles(0, 1, 0, (arguments.file_path,))
     return Answer(f"Deleted {arguments.file_path}.{undo}", change_facts(changed))
 

@@ -34,7 +34,7 @@ class SearchArguments(Arguments):
 
 class FoundFacts(Facts):
     path: str
-    etag: str
+    etag: str | None = None
     size_bytes: int
     match_count: int | None = None
     line_numbers: list[int] = Field(default_factory=list[int])
@@ -101,7 +101,7 @@ def _facts(matches: list[SearchMatch]) -> FoundFacts:
     numbers = [match.line_number for match in matches if match.line_number is not None]
     return FoundFacts(
         path=first.path,
-        etag=first.etag,
+        etag=first.etag or None,
         size_bytes=first.size_bytes,
         match_count=first.match_count,
         line_numbers=numbers,
@@ -113,7 +113,7 @@ def _head_text(arguments: SearchArguments, page: SearchPage, file_count: int) ->
         lines = f"{len(page.matches)} matching lines in " if page.matches[0].line_number is not None else ""
         text = f"{lines}{file_count} files:" if lines else f"{file_count} matching files:"
     elif page.next_token:
-        text = "No match so far; the time for one call was over before all files were looked through."
+        text = "No match so far; one call looks through so many files, for so long, and more are left."
     elif arguments.next_token:
         text = "No more matches."
     else:
@@ -146,9 +146,10 @@ def _listing(matches: Iterable[SearchMatch]) -> str:
         first = of_file[0]
         if first.line_number is None:
             count = "" if first.match_count is None else f", {_counted(first.match_count)} matching lines"
-            rows.append(f"{first.path}  {first.size_bytes} bytes, etag {first.etag}{count}")
+            etag = f", etag {first.etag}" if first.etag else ""
+            rows.append(f"{first.path}  {first.size_bytes} bytes{etag}{count}")
         else:
-            rows += ["", f"{first.path}  etag {first.etag}", *_line_rows(of_file)]
+            rows += ["", f"{first.path}  etag {first.etag}" if first.etag else first.path, *_line_rows(of_file)]
     return "\n".join(rows).removeprefix("\n")
 
 

@@ -11,18 +11,17 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import SessionNotFound
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.policies import DeletePolicy, DownloadPolicy, SyncPolicy, UploadPolicy, policy_to_json
-from ctx_mcp.domain.sessions import BindingRequest, SyncStatus, SyncStatusWord
+from ctx_mcp.domain.sessions import BindingRequest, SyncMode, SyncStatus
 from ctx_mcp.server.bounds import fits, fitting_count
-from ctx_mcp.server.progress import Progress, Step
+from ctx_mcp.server.progress import Progress
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool, WaitingTool
 from ctx_mcp.server.tools.facts import WaitS, context_id_of
 from ctx_mcp.server.tools.folders import folder_of
+from ctx_mcp.server.tools.session_syncs import FINAL, Rows, have_ended, read_rows, wait_for_rows
 from ctx_mcp.server.tools.sync_info import StatusRowFacts, status_facts, status_line
-from ctx_mcp.server.tools.waiting import POLL_AFTER_S, look_until_ended
+from ctx_mcp.server.tools.waiting import POLL_AFTER_S
 from ctx_mcp.wire.operations import CreateSession, GetSyncInfo, ReleaseSession
-
-_FINAL = (SyncStatusWord.SUCCESS, SyncStatusWord.FAILED)
 
 
 class BindingArguments(Arguments):
@@ -62,30 +61,33 @@ class SessionFacts(Facts):
 async def create_session(service: AsyncContextService, arguments: CreateArguments, progress: Progress) -> Answer:
     bindings = tuple([await _request(service, binding) for binding in arguments.bindings])
     session_id = (await service.call(CreateSession(bindings))).session_id
-    statuses = await look_until_ended(
-        lambda: service.call(GetSyncInfo(session_id)),
-        is_ended=_are_final,
-        step=_step,
-        wait_s=arguments.wait_s,
-        progress=progress,
+    wanted = zip(bindings, arguments.bindings, strict=True)
+    context_ids = {made.context_id for made, asked in wanted if asked.download_on_create}
+
+    def is_ended(rows: Rows) -> bool:
+        return have_ended(rows, context_ids, SyncMode.DOWNLOAD)
+
+    statuses = await wait_for_rows(
+        service, GetSyncInfo(session_id), SyncMode.DOWNLOAD, is_ended, arguments.wait_s, progress
     )
     lines = [f"Session {session_id} with {len(bindings)} bindings; the first downloads:"]
     calls = [
         f"Sync it: context_sync_start(session_id={session_id!r}, wait_s=20)",
         f"End it: session_release(session_id={session_id!r})",
     ]
-    return _fitting_answer(session_id, statuses, lines, calls)
+    return _fitting_answer(session_id, statuses or (), lines, calls, is_ended=is_ended(statuses))
 
 
 async def release_session(service: AsyncContextService, arguments: ReleaseArguments) -> Answer:
     session_id = arguments.session_id
     await service.call(ReleaseSession(session_id))
     try:
-        statuses = await service.call(GetSyncInfo(session_id))
+        statuses = await read_rows(service, GetSyncInfo(session_id))
     except SessionNotFound:
-        return _fitting_answer(session_id, (), [f"Session {session_id} is released."], [])
+        return _fitting_answer(session_id, (), [f"Session {session_id} is released."], [], is_ended=True)
     lines = [f"Session {session_id} is being released; its last syncs:"]
-    return _fitting_answer(session_id, statuses, lines, [])
+    is_ended = statuses is not None and all(status.status in FINAL for status in statuses)
+    return _fitting_answer(session_id, statuses or (), lines, [], is_ended=is_ended)
 
 
 async def _request(service: AsyncContextService, binding: BindingArguments) -> BindingRequest:
@@ -96,25 +98,18 @@ async def _request(service: AsyncContextService, binding: BindingArguments) -> B
     )
     return BindingRequest(
         await context_id_of(service, binding.context_id),
-        folder_of(service, binding.path),
+        folder_of(binding.path) if service.capabilities.local_sessions else binding.path,
         binding.context_path,
         policy_to_json(policy),
     )
 
 
-def _are_final(statuses: Sequence[SyncStatus]) -> bool:
-    return all(status.status in _FINAL for status in statuses)
-
-
-def _step(statuses: Sequence[SyncStatus]) -> Step:
-    done = sum(status.status in _FINAL for status in statuses)
-    return Step(done, len(statuses), f"{done} of {len(statuses)} downloads")
-
-
-def _fitting_answer(session_id: str, statuses: Sequence[SyncStatus], head: list[str], calls: list[str]) -> Answer:
+def _fitting_answer(
+    session_id: str, statuses: Sequence[SyncStatus], head: list[str], calls: list[str], *, is_ended: bool
+) -> Answer:
     rows = [status_facts(status) for status in statuses]
-    poll_after_s = None if _are_final(statuses) else POLL_AFTER_S
-    if rows:
+    poll_after_s = None if is_ended else POLL_AFTER_S
+    if rows or not is_ended:
         calls = [f"Look again: context_info(session_id={session_id!r})", *calls]
     shown: Sequence[StatusRowFacts] = rows
     while True:

@@ -11,12 +11,14 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import InvalidArgument, UnsupportedOperation
 from ctx_mcp.domain.models import Task, TaskKind
 from ctx_mcp.domain.paths import ROOT
+from ctx_mcp.domain.sessions import ConflictRule
 from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.progress import Progress, Step
 from ctx_mcp.server.schemas import Arguments
 from ctx_mcp.server.tool import Answer, WaitingTool
 from ctx_mcp.server.tools.facts import SessionId, WaitS, context_id_of
-from ctx_mcp.server.tools.folders import demand_place, folder_of
+from ctx_mcp.server.tools.folders import demand_place, path_of
+from ctx_mcp.server.tools.session_syncs import follow_sync
 from ctx_mcp.server.tools.sync_facts import (
     SyncFacts,
     SyncRowFacts,
@@ -59,15 +61,14 @@ async def start_sync(service: AsyncContextService, arguments: StartArguments, pr
     operation = await _operation(service, arguments)
     tasks = list((await service.call(operation)).tasks)
     if not tasks:
-        said = f"Started; this backend shows no tasks: context_info(session_id={operation.session_id!r})"
-        return Answer(said, SyncFacts(tasks=[]))
+        return await follow_sync(service, operation, arguments.wait_s, progress)
     tasks = await _wait(service, tasks, arguments.wait_s, progress)
     return _several(tasks) if len(tasks) > 1 else await _single(service, tasks[0], NotesAsked())
 
 
 async def sync_status(service: AsyncContextService, arguments: StatusArguments, progress: Progress) -> Answer:
-    if not service.capabilities.tasks:
-        raise UnsupportedOperation("this backend shows no tasks; context_info tells how syncs stand")
+    if not service.capabilities.shows_tasks:
+        raise UnsupportedOperation("this backend shows no tasks; call context_info with the session_id instead")
     if arguments.next_token is not None and arguments.kind is None:
         raise InvalidArgument("next_token goes with the kind it came with; give both")
     task = await service.call(GetTask(task_id=arguments.task_id))
@@ -86,12 +87,12 @@ async def _operation(service: AsyncContextService, arguments: StartArguments) ->
         raise InvalidArgument("context_path belongs to the binding; leave it out with session_id or without path")
     return StartSync(
         None if arguments.context_id is None else await context_id_of(service, arguments.context_id),
-        None if arguments.path is None else folder_of(service, arguments.path),
+        None if arguments.path is None else path_of(service, arguments.path, arguments.session_id),
         arguments.session_id,
         arguments.mode,
         None if is_bound else arguments.context_path,
-        arguments.conflict,
-        # Hosts fill in defaults, so true says nothing; the binding's policy decides then.
+        # Hosts fill in defaults, so they say nothing: the binding's policy decides then, and a cloud is asked for none.
+        None if arguments.conflict == ConflictRule.KEEP_BOTH else arguments.conflict,
         None if arguments.delete else False,
         arguments.dry_run,
     )

@@ -10,6 +10,7 @@ from pydantic import Field
 from ctx_mcp.domain.models import Task, TaskState
 from ctx_mcp.domain.sessions import SyncNote
 from ctx_mcp.server.schemas import Facts
+from ctx_mcp.server.tools.sync_info import StatusRowFacts
 from ctx_mcp.server.tools.waiting import POLL_AFTER_S, counted
 
 
@@ -54,6 +55,7 @@ class SyncFacts(Facts):
     next_kind: str | None = Field(default=None, description="Kind and token of the next page of notes.")
     next_token: str | None = None
     tasks: list[SyncRowFacts] | None = Field(default=None, description="Several syncs, one for each binding.")
+    syncs: list[StatusRowFacts] | None = Field(default=None, description="In place of tasks, where there are none.")
 
 
 def sync_facts(

@@ -14,7 +14,7 @@ from ctx_mcp.server.bounds import fits, fitting_count
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.facts import SessionId, context_id_of
-from ctx_mcp.server.tools.folders import demand_place, folder_of
+from ctx_mcp.server.tools.folders import demand_place, path_of
 from ctx_mcp.wire.operations import GetSyncInfo
 
 
@@ -46,7 +46,7 @@ async def sync_info(service: AsyncContextService, arguments: InfoArguments) -> A
     operation = GetSyncInfo(
         arguments.session_id,
         None if arguments.context_id is None else await context_id_of(service, arguments.context_id),
-        None if arguments.path is None else folder_of(service, arguments.path),
+        None if arguments.path is None else path_of(service, arguments.path, arguments.session_id),
         arguments.task_type,
     )
     rows = [status_facts(status) for status in await service.call(operation)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.domain.errors import UnsupportedOperation
 from ctx_mcp.domain.models import Task, TaskKind
+from ctx_mcp.server.needs import TASKS
 from ctx_mcp.server.schemas import Arguments, Facts
 from ctx_mcp.server.tool import Answer, Tool
 from ctx_mcp.server.tools.waiting import counted
@@ -24,8 +24,6 @@ class CancelFacts(Facts):
 
 
 async def cancel_task(service: AsyncContextService, arguments: CancelArguments) -> Answer:
-    if not service.capabilities.tasks:
-        raise UnsupportedOperation("this backend shows no tasks, and none can be cancelled")
     task = await service.call(CancelTask(arguments.task_id))
     return Answer(_text(task), CancelFacts(task_id=task.task_id, kind=str(task.kind), state=str(task.state)))
 
@@ -46,6 +44,7 @@ CANCEL = Tool(
     arguments=CancelArguments,
     facts=CancelFacts,
     run=cancel_task,
+    needs=TASKS,
     read_only=False,
     idempotent=True,
 )

@@ -13,7 +13,7 @@ T = TypeVar("T")
 POLL_AFTER_S = 2
 """When to ask again, as answers say it."""
 _FIRST_LOOK_S = 0.02
-_SLOWEST_LOOK_S = 0.25
+SLOWEST_LOOK_S = 0.25
 
 
 async def look_until_ended(
@@ -23,6 +23,7 @@ async def look_until_ended(
     step: Callable[[T], Step],
     wait_s: float,
     progress: Progress,
+    slowest_look_s: float = SLOWEST_LOOK_S,
 ) -> T:
     """Look again and again, at growing distances, until it has ended or `wait_s` seconds are over; return what is seen.
 
@@ -38,7 +39,7 @@ async def look_until_ended(
         if is_ended(seen) or left_s <= 0:
             return seen
         await anyio.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
+        pause_s = min(pause_s * 2, slowest_look_s)
 
 
 def counted(files_done: int, files_total: int | None, bytes_done: int, bytes_total: int | None) -> str:
