@@ -241,8 +241,7 @@ class HttpTransport:
             if failure is not Failure.FINAL or isinstance(error, BackendProtocolError):
                 return _Failed(failure, error, status, retry_after_s(answer.headers, datetime.now(UTC)))
             settled = settle_error(operation, error) if may_be_done else error
-            if settled is error and isinstance(error, AccessDenied | RemoteError | Unauthenticated):
-                # A wrong key or a wrong address rather than a wrong call: which one was asked has to be said.
+            if settled is error and _is_of_the_endpoint(error, status):
                 return _Failed(failure, error, status)
             if settled is error:
                 raise
@@ -306,6 +305,14 @@ class HttpTransport:
             for watched_id, listener in list(self._watches.values()):
                 if watched_id is None:
                     listener()
+
+
+def _is_of_the_endpoint(error: AGBError, status: int) -> bool:
+    """Tell whether a key or an address is wrong rather than a call: who was asked, and what, has to be said then.
+
+    What a service says itself stays as it is, as in the SDKs.
+    """
+    return isinstance(error, Unauthenticated | AccessDenied) or error.message == f"HTTP {status} error"
 
 
 def _doubt(operation: Operation[object], failure: Failure, tries: Tries) -> str:

@@ -178,3 +178,11 @@ async def test_an_unknown_key_is_refused_with_a_code(
     assert f"ListContexts at {url}, HTTP " in failure.value.message
     assert failure.value.request_id in failure.value.message
     assert key not in str(failure.value)
+
+
+async def test_an_address_without_a_service_is_named_with_what_was_asked(hold: Lifetimes, data_dir: Path) -> None:
+    settings = Settings(data_dir=data_dir, api_keys=KEYS)
+    url = await hold(run_http_service(settings, host="127.0.0.1", port=0)) + "/nope"
+    client = await hold(HttpTransport(url, "key-one", NativeDialect()))
+    with pytest.raises(AGBError, match=f"ListContexts at {url}, HTTP 404"):
+        await client.send(ListContexts())
