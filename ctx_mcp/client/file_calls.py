@@ -293,13 +293,16 @@ class FileCalls:
     async def _send_page(self, operation: ListFiles) -> Reply[FilePage]:
         if self.capabilities.file_tokens or (operation.max_results is None and operation.next_token is None):
             return await self._transport.send(operation)
-        number, size = 1, operation.page_size if operation.max_results is None else operation.max_results
+        number, size, seen = 1, operation.page_size if operation.max_results is None else operation.max_results, 0
         if operation.next_token is not None:
-            number, size = (int(part) for part in decode_cursor(operation.next_token, _PAGE, int, int))
+            number, size, seen = (int(part) for part in decode_cursor(operation.next_token, _PAGE, int, int, int))
         numbered = replace(operation, page_number=number, page_size=size, max_results=None, next_token=None)
         reply = await self._transport.send(numbered)
-        more = len(reply.result.entries) == size and (reply.result.total_count or 0) > number * size
-        token = encode_cursor(_PAGE, number + 1, size) if more else None
+        count, total = len(reply.result.entries), reply.result.total_count
+        seen += count
+        # Pages may be shorter than was asked for; where nobody counts, only an empty one is the end.
+        more = count > 0 and (total is None or seen < total)
+        token = encode_cursor(_PAGE, number + 1, size, seen) if more else None
         return Reply(reply.request_id, replace(reply.result, next_token=token, max_results=size))
 
 

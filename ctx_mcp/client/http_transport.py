@@ -54,11 +54,18 @@ _logger = logging.getLogger(__name__)
 
 
 def endpoint_url(endpoint: str) -> str:
-    """Return the URL prefix an endpoint stands for: a bare host means HTTPS. Source: agbcloud-sdk 0.12.0."""
+    """Return the URL prefix an endpoint stands for: a bare host means HTTPS. Source: agbcloud-sdk 0.12.0.
+
+    Raises:
+        InvalidArgument: it is empty, or of another scheme, which the SDK takes for a host.
+    """
     text = endpoint.strip().rstrip("/")
     if not text:
         raise InvalidArgument("the endpoint is empty; give a host or a URL such as http://127.0.0.1:8766")
-    return text if text.startswith(("http://", "https://")) else f"https://{text}"
+    scheme, parted, _ = text.partition("://")
+    if parted and scheme.lower() not in ("http", "https"):
+        raise InvalidArgument(f"the endpoint {text!r} is neither http:// nor https://")
+    return text if parted else f"https://{text}"
 
 
 def _address_of(url: str) -> httpx.URL:

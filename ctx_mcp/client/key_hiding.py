@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from urllib.parse import quote, quote_plus
 
@@ -16,7 +17,9 @@ def hide_key(error: BaseException, key: str) -> None:
     Also as it is spelled in a query or a form.
     """
     forms = sorted({key, quote(key), quote(key, safe=""), quote_plus(key)} - {""}, key=len, reverse=True)
-    without_key = partial(_without, forms)
+    if not forms:
+        return
+    without_key = partial(_without, re.compile("|".join(map(re.escape, forms))))
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
@@ -31,7 +34,6 @@ def hide_key(error: BaseException, key: str) -> None:
         pending += [current.__cause__, current.__context__]
 
 
-def _without(forms: list[str], text: str) -> str:
-    for form in forms:
-        text = text.replace(form, _HIDDEN)
-    return text
+def _without(key: re.Pattern[str], text: str) -> str:
+    # What was hidden before stays as it is, whatever the key.
+    return _HIDDEN.join(key.sub(_HIDDEN, part) for part in text.split(_HIDDEN))

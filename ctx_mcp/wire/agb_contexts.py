@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctx_mcp.domain.clock import from_iso, to_iso
-from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
-from ctx_mcp.domain.models import ContextPage, ContextRecord, FileEntry, FilePage, FoundContext, PresignedUrl
+from ctx_mcp.domain.errors import UnsupportedOperation
+from ctx_mcp.domain.models import ContextPage, FilePage, FoundContext, PresignedUrl
 from ctx_mcp.wire.agb_values import SDK_PREFIX, AgbCall, present, read_nothing, spell_nothing
+from ctx_mcp.wire.cloud_rows import (
+    context_row,
+    file_row,
+    read_context,
+    read_file,
+    read_found_context,
+    read_url,
+    url_row,
+)
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -39,55 +47,10 @@ def _spell_list_query(operation: ListContexts) -> dict[str, str]:
     return present(maxResults=operation.max_results, nextToken=operation.next_token)
 
 
-def _context_row(context: ContextRecord) -> JsonObject:
-    return {
-        "id": context.context_id,
-        "name": context.name,
-        "createTime": to_iso(context.created_at),
-        "lastUsedTime": to_iso(context.last_used_at),
-        "state": context.state,
-    }
-
-
-def _read_context(row: JsonObject) -> ContextRecord:
-    return ContextRecord(
-        context_id=as_text(row.get("id")) or "",
-        name=as_text(row.get("name")) or "",
-        state=as_text(row.get("state")) or "clearing",
-        created_at=from_iso(row.get("createTime")),
-        last_used_at=from_iso(row.get("lastUsedTime")),
-    )
-
-
-def _file_row(entry: FileEntry) -> JsonObject:
-    return {
-        "fileId": entry.file_id,
-        "fileName": entry.name,
-        "filePath": entry.path,
-        "fileType": entry.kind,
-        "gmtCreate": to_iso(entry.created_at),
-        "gmtModified": to_iso(entry.modified_at),
-        "size": entry.size_bytes,
-        "status": "ready",
-    }
-
-
-def _read_file(row: JsonObject) -> FileEntry:
-    return FileEntry(
-        file_id=as_text(row.get("fileId")) or "",
-        path=as_text(row.get("filePath")) or "",
-        name=as_text(row.get("fileName")) or "",
-        kind=as_text(row.get("fileType")) or "FILE",
-        size_bytes=as_int(row.get("size")) or 0,
-        created_at=from_iso(row.get("gmtCreate")),
-        modified_at=from_iso(row.get("gmtModified")),
-    )
-
-
 def _spell_contexts(page: ContextPage) -> JsonObject:
     # The SDK reads rows only from an array and the token only from an object: rows win, the token stands on top.
     return {
-        "data": [_context_row(context) for context in page.contexts],
+        "data": [context_row(context) for context in page.contexts],
         "nextToken": page.next_token,
         "maxResults": page.max_results,
         "totalCount": page.total_count,
@@ -97,7 +60,7 @@ def _spell_contexts(page: ContextPage) -> JsonObject:
 def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
     told = as_object(answer.get("data")) or answer
     return ContextPage(
-        contexts=tuple(_read_context(row) for row in as_rows(answer.get("data"))),
+        contexts=tuple(read_context(row) for row in as_rows(answer.get("data"))),
         next_token=as_text(told.get("nextToken")) or None,
         max_results=as_int(told.get("maxResults")),
         total_count=as_int(told.get("totalCount")),
@@ -105,35 +68,24 @@ def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
 
 
 def _read_found_context(operation: GetContext, answer: JsonObject) -> FoundContext:
-    # A row may leave out what was asked by. The SDK takes no row at all for a context too, which nobody can use.
-    row = as_object(answer.get("data"))
-    asked: JsonObject = {"id": operation.context_id, "name": operation.name}
-    found = _read_context(asked | {name: value for name, value in (row or {}).items() if value})
-    if not row or not found.context_id:
-        raise BackendProtocolError("the service answered success but no context")
-    return FoundContext(found)
+    return read_found_context(operation, as_object(answer.get("data")))
 
 
 def _spell_url(url: PresignedUrl) -> JsonObject:
-    return {"data": {"url": url.url, "expireTime": url.expires_at}}
+    return {"data": url_row(url)}
 
 
 def _read_url(operation: GetFileUploadUrl | GetFileDownloadUrl, answer: JsonObject) -> PresignedUrl:
-    row = as_object(answer.get("data")) or {}
-    url = as_text(row.get("url"))
-    if not url:
-        raise BackendProtocolError("the service answered success but no URL")
-    method = "PUT" if isinstance(operation, GetFileUploadUrl) else "GET"
-    return PresignedUrl(url=url, method=method, expires_at=as_int(row.get("expireTime")))
+    return read_url(operation, as_object(answer.get("data")))
 
 
 def _spell_files(page: FilePage) -> JsonObject:
-    return {"data": [_file_row(entry) for entry in page.entries], "count": page.total_count}
+    return {"data": [file_row(entry) for entry in page.entries], "count": page.total_count}
 
 
 def _read_files(_: ListFiles, answer: JsonObject) -> FilePage:
     # The SDK takes what it cannot read for an empty folder, and a sync would follow that.
-    entries = tuple(_read_file(row) for row in demanded_rows(answer.get("data"), "a list of files"))
+    entries = tuple(read_file(row) for row in demanded_rows(answer.get("data"), "a list of files"))
     return FilePage(entries=entries, total_count=as_int(answer.get("count")))
 
 
@@ -166,7 +118,7 @@ CONTEXT_CALLS: dict[type[Operation[Any]], AgbCall] = {
             create=bool_parameter(q, "allowCreate"),
             login_region_id=q.get("loginRegionId") or None,
         ),
-        lambda found: {"data": _context_row(found.context)},
+        lambda found: {"data": context_row(found.context)},
         _read_found_context,
     ),
     UpdateContext: AgbCall(

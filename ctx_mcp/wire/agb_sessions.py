@@ -20,6 +20,7 @@ from ctx_mcp.wire.agb_values import (
     spell_nothing,
 )
 from ctx_mcp.wire.binding_policies import with_mapping
+from ctx_mcp.wire.cloud_rows import read_labels, read_listed_sessions
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -29,7 +30,6 @@ from ctx_mcp.wire.json_values import (
     int_parameter,
     list_parameter,
     object_parameter,
-    parse_object,
     required,
 )
 from ctx_mcp.wire.operations import (
@@ -173,13 +173,8 @@ def _spell_sessions(page: SessionPage) -> JsonObject:
 
 
 def _read_sessions(_: ListSessions, answer: JsonObject) -> SessionPage:
-    rows = as_rows(answer.get("data"))
     return SessionPage(
-        sessions=tuple(
-            Session(session_id, as_text(row.get("sessionStatus")) or SessionState.RUNNING)
-            for row in rows
-            if (session_id := as_text(row.get("sessionId")))
-        ),
+        sessions=read_listed_sessions(as_rows(answer.get("data"))),
         next_token=as_text(answer.get("nextToken")) or None,
         max_results=as_int(answer.get("maxResults")),
         total_count=as_int(answer.get("count")),
@@ -191,13 +186,7 @@ def _spell_label_result(labels: dict[str, str]) -> JsonObject:
 
 
 def _read_label_result(_: GetSessionLabels, answer: JsonObject) -> dict[str, str]:
-    given = (as_object(answer.get("data")) or {}).get("labels")
-    if not given:
-        return {}
-    labels = parse_object(given) if isinstance(given, str) else as_object(given)
-    if labels is None:
-        raise BackendProtocolError("the service answered labels that are no JSON object")
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in labels.items()}
+    return read_labels((as_object(answer.get("data")) or {}).get("labels"))
 
 
 SESSION_CALLS: dict[type[Operation[Any]], AgbCall] = {

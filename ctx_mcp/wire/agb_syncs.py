@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from ctx_mcp.domain.errors import InvalidArgument, UnsupportedOperation
-from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, SyncStatus
+from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncStatus
 from ctx_mcp.wire.agb_values import SDK_PREFIX, AgbCall, Parameters, present, spell_nothing
+from ctx_mcp.wire.cloud_rows import demand_sayable, demand_session, internal_row, read_internal_context
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_rows,
-    as_text,
     list_parameter,
     required,
 )
@@ -21,10 +21,8 @@ from ctx_mcp.wire.sync_statuses import read_statuses, spell_statuses
 
 
 def _spell_info_query(operation: GetSyncInfo) -> dict[str, str]:
-    if operation.session_id is None:
-        raise UnsupportedOperation("the AGB API knows the syncs of sessions only; give session_id")
     return present(
-        sessionId=operation.session_id,
+        sessionId=demand_session(operation, "AGB"),
         contextId=operation.context_id,
         path=operation.path,
         taskType=operation.task_type,
@@ -40,21 +38,8 @@ def _read_statuses(_: GetSyncInfo, answer: JsonObject) -> tuple[SyncStatus, ...]
 
 
 def _spell_sync_query(operation: StartSync) -> dict[str, str]:
-    if operation.session_id is None:
-        raise UnsupportedOperation("the AGB API syncs inside sessions only; give session_id")
-    if operation.mode == SyncMode.BOTH:
-        raise UnsupportedOperation("the AGB API syncs one way at a time; use mode 'upload' or 'download'")
-    unsayable = {
-        "context_path": operation.context_path,
-        "conflict": operation.conflict,
-        "delete": operation.delete,
-        "dry_run": operation.dry_run or None,
-    }
-    if given := [name for name, value in unsayable.items() if value is not None]:
-        raise UnsupportedOperation(f"the AGB API cannot say {' and '.join(given)} of a sync; leave it out")
-    return present(
-        sessionId=operation.session_id, contextId=operation.context_id, path=operation.path, mode=operation.mode
-    )
+    session_id = demand_sayable(operation, "AGB")
+    return present(sessionId=session_id, contextId=operation.context_id, path=operation.path, mode=operation.mode)
 
 
 def _read_started(_: StartSync, __: JsonObject) -> StartedSyncs:
@@ -75,22 +60,11 @@ def _read_types(parameters: Parameters) -> LoadInternalContexts:
 
 
 def _spell_internal(contexts: Sequence[InternalContext]) -> JsonObject:
-    rows = [
-        {"contextId": row.context_id, "contextType": row.context_type, "contextPath": row.context_path}
-        for row in contexts
-    ]
-    return {"data": rows}
+    return {"data": [internal_row(context) for context in contexts]}
 
 
 def _read_internal(_: LoadInternalContexts, answer: JsonObject) -> tuple[InternalContext, ...]:
-    return tuple(
-        InternalContext(
-            as_text(row.get("contextId")) or "",
-            as_text(row.get("contextType")) or "",
-            as_text(row.get("contextPath")) or "",
-        )
-        for row in as_rows(answer.get("data"))
-    )
+    return tuple(map(read_internal_context, as_rows(answer.get("data"))))
 
 
 SYNC_CALLS: dict[type[Operation[Any]], AgbCall] = {

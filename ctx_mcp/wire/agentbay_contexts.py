@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctx_mcp.domain.clock import from_iso, to_iso
-from ctx_mcp.domain.errors import BackendProtocolError, UnsupportedOperation
-from ctx_mcp.domain.models import ContextPage, ContextRecord, FileEntry, FilePage, FoundContext, PresignedUrl
+from ctx_mcp.domain.errors import UnsupportedOperation
+from ctx_mcp.domain.models import ContextPage, ContextRecord, FilePage, FoundContext, PresignedUrl
 from ctx_mcp.wire.agentbay_values import (
     AgentBayCall,
     Parameters,
@@ -15,6 +14,17 @@ from ctx_mcp.wire.agentbay_values import (
     present,
     read_nothing,
     spell_nothing,
+)
+from ctx_mcp.wire.cloud_rows import (
+    context_row,
+    file_row,
+    read_context,
+    read_file,
+    read_found_context,
+    read_url,
+    url_row,
+    with_capitals,
+    without_capitals,
 )
 from ctx_mcp.wire.json_values import (
     JsonObject,
@@ -44,24 +54,7 @@ _PAGE_SIZE = 50
 
 
 def _context_row(context: ContextRecord) -> JsonObject:
-    return {
-        "Id": context.context_id,
-        "Name": context.name,
-        "State": context.state,
-        "OsType": None,
-        "CreateTime": to_iso(context.created_at),
-        "LastUsedTime": to_iso(context.last_used_at),
-    }
-
-
-def _read_context(row: JsonObject) -> ContextRecord:
-    return ContextRecord(
-        context_id=as_text(row.get("Id")) or "",
-        name=as_text(row.get("Name")) or "",
-        state=as_text(row.get("State")) or "clearing",
-        created_at=from_iso(row.get("CreateTime")),
-        last_used_at=from_iso(row.get("LastUsedTime")),
-    )
+    return {**with_capitals(context_row(context)), "OsType": None}
 
 
 def _spell_contexts(page: ContextPage) -> JsonObject:
@@ -75,7 +68,7 @@ def _spell_contexts(page: ContextPage) -> JsonObject:
 
 def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
     return ContextPage(
-        contexts=tuple(_read_context(row) for row in as_rows(answer.get("Data"))),
+        contexts=tuple(read_context(without_capitals(row)) for row in as_rows(answer.get("Data"))),
         next_token=as_text(answer.get("NextToken")) or None,
         max_results=as_int(answer.get("MaxResults")),
         total_count=as_int(answer.get("TotalCount")),
@@ -83,51 +76,19 @@ def _read_contexts(_: ListContexts, answer: JsonObject) -> ContextPage:
 
 
 def _read_found_context(operation: GetContext, answer: JsonObject) -> FoundContext:
-    # A row may leave out what was asked by. The SDK takes no row at all for a context too, which nobody can use.
-    row = as_object(answer.get("Data"))
-    asked: JsonObject = {"Id": operation.context_id, "Name": operation.name}
-    found = _read_context(asked | {name: value for name, value in (row or {}).items() if value})
-    if not row or not found.context_id:
-        raise BackendProtocolError("the service answered success but no context")
-    return FoundContext(found)
-
-
-def _file_row(entry: FileEntry) -> JsonObject:
-    return {
-        "FileId": entry.file_id,
-        "FileName": entry.name,
-        "FilePath": entry.path,
-        "FileType": entry.kind,
-        "GmtCreate": to_iso(entry.created_at),
-        "GmtModified": to_iso(entry.modified_at),
-        "Size": entry.size_bytes,
-        "Status": "ready",
-    }
-
-
-def _read_file(row: JsonObject) -> FileEntry:
-    return FileEntry(
-        file_id=as_text(row.get("FileId")) or "",
-        path=as_text(row.get("FilePath")) or "",
-        name=as_text(row.get("FileName")) or "",
-        kind=as_text(row.get("FileType")) or "FILE",
-        size_bytes=as_int(row.get("Size")) or 0,
-        created_at=from_iso(row.get("GmtCreate")),
-        modified_at=from_iso(row.get("GmtModified")),
-    )
+    return read_found_context(operation, _row(answer))
 
 
 def _spell_url(url: PresignedUrl) -> JsonObject:
-    return {"Data": {"Url": url.url, "ExpireTime": url.expires_at}}
+    return {"Data": with_capitals(url_row(url))}
 
 
 def _read_url(operation: GetFileUploadUrl | GetFileDownloadUrl, answer: JsonObject) -> PresignedUrl:
-    row = as_object(answer.get("Data")) or {}
-    url = as_text(row.get("Url"))
-    if not url:
-        raise BackendProtocolError("the service answered success but no URL")
-    method = "PUT" if isinstance(operation, GetFileUploadUrl) else "GET"
-    return PresignedUrl(url=url, method=method, expires_at=as_int(row.get("ExpireTime")))
+    return read_url(operation, _row(answer))
+
+
+def _row(answer: JsonObject) -> JsonObject:
+    return without_capitals(as_object(answer.get("Data")) or {})
 
 
 def _is_by_token(operation: ListFiles) -> bool:
@@ -157,7 +118,7 @@ def _read_files_request(parameters: Parameters) -> ListFiles:
 
 def _spell_files(page: FilePage) -> JsonObject:
     return {
-        "Data": [_file_row(entry) for entry in page.entries],
+        "Data": [with_capitals(file_row(entry)) for entry in page.entries],
         "Count": page.total_count,
         "NextToken": page.next_token,
         "MaxResults": page.max_results,
@@ -166,7 +127,7 @@ def _spell_files(page: FilePage) -> JsonObject:
 
 def _read_files(_: ListFiles, answer: JsonObject) -> FilePage:
     return FilePage(
-        entries=tuple(_read_file(row) for row in demanded_rows(answer.get("Data"), "a list of files")),
+        entries=tuple(read_file(without_capitals(row)) for row in demanded_rows(answer.get("Data"), "a list of files")),
         total_count=as_int(answer.get("Count")),
         next_token=as_text(answer.get("NextToken")) or None,
         max_results=as_int(answer.get("MaxResults")),

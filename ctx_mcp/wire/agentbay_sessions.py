@@ -12,7 +12,7 @@ from typing import Any, cast
 from ctx_mcp.domain.clock import from_iso, to_iso
 from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation, error_from_code
 from ctx_mcp.domain.policies import BWList, SyncPolicy, WhiteList, policy_to_json
-from ctx_mcp.domain.sessions import Binding, BindingRequest, Session, SessionPage, SessionState
+from ctx_mcp.domain.sessions import Binding, BindingRequest, Session, SessionPage
 from ctx_mcp.wire.agentbay_values import (
     AgentBayCall,
     Parameters,
@@ -24,6 +24,7 @@ from ctx_mcp.wire.agentbay_values import (
     spell_nothing,
 )
 from ctx_mcp.wire.binding_policies import mapped_path, with_all_marks, with_mapping
+from ctx_mcp.wire.cloud_rows import read_labels, read_listed_sessions, without_capitals
 from ctx_mcp.wire.json_values import (
     JsonObject,
     as_int,
@@ -35,7 +36,6 @@ from ctx_mcp.wire.json_values import (
     int_parameter,
     list_parameter,
     object_parameter,
-    parse_object,
     required,
 )
 from ctx_mcp.wire.operations import (
@@ -202,13 +202,8 @@ def _spell_sessions(page: SessionPage) -> JsonObject:
 
 
 def _read_sessions(_: ListSessions, answer: JsonObject) -> SessionPage:
-    rows = as_rows(answer.get("Data"))
     return SessionPage(
-        sessions=tuple(
-            Session(session_id, as_text(row.get("SessionStatus")) or SessionState.RUNNING)
-            for row in rows
-            if (session_id := as_text(row.get("SessionId")))
-        ),
+        sessions=read_listed_sessions([without_capitals(row) for row in as_rows(answer.get("Data"))]),
         next_token=as_text(answer.get("NextToken")) or None,
         max_results=as_int(answer.get("MaxResults")),
         total_count=as_int(answer.get("TotalCount")),
@@ -220,13 +215,7 @@ def _spell_label_result(labels: dict[str, str]) -> JsonObject:
 
 
 def _read_label_result(_: GetSessionLabels, answer: JsonObject) -> dict[str, str]:
-    given = (as_object(answer.get("Data")) or {}).get("Labels")
-    if not given:
-        return {}
-    labels = parse_object(given) if isinstance(given, str) else as_object(given)
-    if labels is None:
-        raise BackendProtocolError("the service answered labels that are no JSON object")
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in labels.items()}
+    return read_labels((as_object(answer.get("Data")) or {}).get("Labels"))
 
 
 def _binding_row(binding: Binding) -> JsonObject:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ctx_mcp.domain.errors import UnsupportedOperation
-from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncMode, SyncStatus
+from ctx_mcp.domain.sessions import InternalContext, StartedSyncs, SyncStatus
 from ctx_mcp.wire.agentbay_values import AgentBayCall, Parameters, is_not_denied, present, spell_nothing
-from ctx_mcp.wire.json_values import JsonObject, as_rows, as_text, required
+from ctx_mcp.wire.cloud_rows import (
+    demand_sayable,
+    demand_session,
+    internal_row,
+    read_internal_context,
+    with_capitals,
+    without_capitals,
+)
+from ctx_mcp.wire.json_values import JsonObject, as_rows, required
 from ctx_mcp.wire.operations import GetSyncInfo, LoadInternalContexts, Operation, StartSync
 from ctx_mcp.wire.sync_statuses import read_statuses, spell_statuses
 
@@ -16,10 +23,8 @@ _TYPES = "ContextTypes"
 
 
 def _spell_info(operation: GetSyncInfo) -> dict[str, str]:
-    if operation.session_id is None:
-        raise UnsupportedOperation("the AgentBay API knows the syncs of sessions only; give session_id")
     return present(
-        SessionId=operation.session_id,
+        SessionId=demand_session(operation, "AgentBay"),
         ContextId=operation.context_id,
         Path=operation.path,
         TaskType=operation.task_type,
@@ -36,21 +41,8 @@ def _read_statuses(_: GetSyncInfo, answer: JsonObject) -> tuple[SyncStatus, ...]
 
 
 def _spell_sync(operation: StartSync) -> dict[str, str]:
-    if operation.session_id is None:
-        raise UnsupportedOperation("the AgentBay API syncs inside sessions only; give session_id")
-    if operation.mode == SyncMode.BOTH:
-        raise UnsupportedOperation("the AgentBay API syncs one way at a time; use mode 'upload' or 'download'")
-    unsayable = {
-        "context_path": operation.context_path,
-        "conflict": operation.conflict,
-        "delete": operation.delete,
-        "dry_run": operation.dry_run or None,
-    }
-    if given := [name for name, value in unsayable.items() if value is not None]:
-        raise UnsupportedOperation(f"the AgentBay API cannot say {' and '.join(given)} of a sync; leave it out")
-    return present(
-        SessionId=operation.session_id, ContextId=operation.context_id, Path=operation.path, Mode=operation.mode
-    )
+    session_id = demand_sayable(operation, "AgentBay")
+    return present(SessionId=session_id, ContextId=operation.context_id, Path=operation.path, Mode=operation.mode)
 
 
 def _read_started(_: StartSync, __: JsonObject) -> StartedSyncs:
@@ -72,22 +64,11 @@ def _read_types(parameters: Parameters) -> LoadInternalContexts:
 
 
 def _spell_internal(contexts: Sequence[InternalContext]) -> JsonObject:
-    rows = [
-        {"ContextId": row.context_id, "ContextType": row.context_type, "ContextPath": row.context_path}
-        for row in contexts
-    ]
-    return {"Data": rows}
+    return {"Data": [with_capitals(internal_row(context)) for context in contexts]}
 
 
 def _read_internal(_: LoadInternalContexts, answer: JsonObject) -> tuple[InternalContext, ...]:
-    return tuple(
-        InternalContext(
-            as_text(row.get("ContextId")) or "",
-            as_text(row.get("ContextType")) or "",
-            as_text(row.get("ContextPath")) or "",
-        )
-        for row in as_rows(answer.get("Data"))
-    )
+    return tuple(read_internal_context(without_capitals(row)) for row in as_rows(answer.get("Data")))
 
 
 SYNC_CALLS: dict[type[Operation[Any]], AgentBayCall] = {

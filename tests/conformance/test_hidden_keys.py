@@ -93,10 +93,9 @@ def everything_logged(caplog: pytest.LogCaptureFixture) -> Generator[None]:
 
 
 def _logged(caplog: pytest.LogCaptureFixture) -> str:
-    """Return all log lines with their tracebacks, but for what httpcore says it received."""
+    """Return all log lines with their tracebacks."""
     formatter = logging.Formatter("%(name)s %(message)s")
-    lines = map(formatter.format, caplog.records)
-    return "\n".join(line for line in lines if "receive_response_headers.complete" not in line)
+    return "\n".join(map(formatter.format, caplog.records))
 
 
 async def _texts_of_failure(transport: HttpTransport, operation: Operation[Any]) -> str:

@@ -78,6 +78,13 @@ DIFFERENCES = (
         "the same: a row without an id, a URL that is null (the SDK of AGB makes the text None of it)",
     ),
     Difference(
+        STRICTER,
+        ("agentbay",),
+        ("data an object around the rows",),
+        ("get by id", "get_clear_status"),
+        "the same: an object without any field of a row",
+    ),
+    Difference(
         STRICTER, ("agentbay",), ("data an empty object", "data an empty list"), ("get_clear_status",), "the same"
     ),
     Difference(
@@ -184,7 +191,7 @@ DIFFERENCES = (
     Difference(
         OTHER,
         ("agentbay",),
-        ("data with nulls", "data an object around the rows"),
+        ("data with nulls",),
         ("get by id", "get_clear_status"),
         "a row that leaves out its id is of the context that was asked for, as in AGB's SDK",
     ),

@@ -70,15 +70,8 @@ async def connect(hold: Lifetimes, data_dir: Path, transport: str, era: str, ser
     return await open_host(hold, at.url if transport == "http" else sse_client(at.url), era)
 
 
-@pytest.mark.parametrize(
-    ("tool", "transport", "era"),
-    [
-        # Each tool in each era, and one of them on every connection, which knows nothing of tools.
-        ("context_clear_start", "memory", "legacy"),
-        ("context_clear_start", "memory", "auto"),
-        *(("context_clear_status", transport, era) for transport, era in CONNECTIONS),
-    ],
-)
+@pytest.mark.parametrize(("transport", "era"), CONNECTIONS)
+@pytest.mark.parametrize("tool", ["context_clear_start", "context_clear_status"])
 async def test_a_call_that_waits_tells_how_far_it_is(
     hold: Lifetimes, data_dir: Path, server: Any, other_store: Store, transport: str, era: str, tool: str
 ) -> None:

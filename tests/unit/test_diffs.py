@@ -102,7 +102,7 @@ def test_halves_of_characters_do_not_break_a_message() -> None:
 
 
 def test_large_texts_are_compared_whatever_they_hold() -> None:
-    count = 200_000
+    count = 1_000_000
     same = "x\n" * count
     assert body(diff(f"start\n{same}end\n", f"begin\n{same}stop\n")) == [
         "@@ -1,3 +1,3 @@",

@@ -115,3 +115,9 @@ def test_a_login_in_an_address_is_refused_and_not_shown(address: str) -> None:
         assert "zzsecret" not in str(failure.value)
     # Behind the host an @ is nothing of the kind.
     assert load_settings({}, backend="agb", api_key="key", endpoint="https://h/a@b").endpoint == "https://h/a@b"
+
+
+@pytest.mark.parametrize("endpoint", ["ftp://host", "file:///etc", "postgresql://host/db", "", " / "])
+def test_an_endpoint_of_another_scheme_is_refused(endpoint: str) -> None:
+    with pytest.raises(InvalidArgument, match="the endpoint"):
+        endpoint_url(endpoint)
