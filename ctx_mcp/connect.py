@@ -44,7 +44,13 @@ def open_transport(settings: Settings) -> EmbeddedTransport | FolderTransport:
     """
     limits = Limits(max_file_bytes=settings.max_file_bytes)
     if settings.backend == EMBEDDED:
-        return EmbeddedTransport(settings.data_dir, limits=limits, allowed_dirs=settings.allowed_dirs)
+        return EmbeddedTransport(
+            settings.data_dir,
+            limits=limits,
+            allowed_dirs=settings.allowed_dirs,
+            database_url=settings.database_url,
+            object_store_url=settings.object_store_url,
+        )
     if not settings.api_key:
         raise InvalidArgument(f"the backend {settings.backend!r} needs an API key; set CTX_MCP_API_KEY or pass api_key")
     # Imported here: the embedded default does without HTTP, and its library costs a tenth of a second.

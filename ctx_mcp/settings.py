@@ -12,6 +12,9 @@ import platformdirs
 
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.store.urls import read_database_url, read_object_store_url
+from ctx_mcp.telemetry.settings import DEFAULT_TELEMETRY, TelemetrySettings, read_telemetry_settings
+from ctx_mcp.telemetry.settings import VARIABLES as TELEMETRY_VARIABLES
 
 EMBEDDED = "embedded"
 AGB = "agb"
@@ -30,9 +33,17 @@ VARIABLES = (
     "CTX_MCP_API_KEY",
     "CTX_MCP_TIMEOUT_MS",
     "CTX_MCP_DATA_DIR",
+    "CTX_MCP_DATABASE_URL",
+    "CTX_MCP_OBJECT_STORE_URL",
     "CTX_MCP_ALLOWED_DIRS",
     "CTX_MCP_API_KEYS",
     "CTX_MCP_PUBLIC_URL",
+    "CTX_MCP_ALLOWED_HOSTS",
+    "CTX_MCP_OAUTH_ISSUER",
+    "CTX_MCP_OAUTH_AUDIENCE",
+    "CTX_MCP_OAUTH_JWKS_URL",
+    "CTX_MCP_OAUTH_ACCOUNT_CLAIM",
+    "CTX_MCP_FOLDER_ACCOUNTS",
     "CTX_MCP_TLS_CERT",
     "CTX_MCP_TLS_KEY",
     "CTX_MCP_MAX_FILE_BYTES",
@@ -41,6 +52,8 @@ VARIABLES = (
     "CTX_MCP_TOOLS",
     "CTX_MCP_READ_ONLY",
     "CTX_MCP_CONFIRM",
+    "CTX_MCP_STATELESS",
+    *TELEMETRY_VARIABLES,
 )
 """Every variable of this project's own; docs/settings.md explains each (a test compares the two).
 
@@ -72,16 +85,23 @@ class Settings:
     timeout_s: float | None = None
     """How long a remote backend may be silent, when not as long as usual."""
     data_dir: Path = Path()
+    database_url: str | None = field(default=None, repr=False)
+    """`postgresql://…` where the rows of the embedded backend and of the service are not in the data folder."""
+    object_store_url: str | None = None
+    """`s3://bucket/prefix`, `gs://…` or `az://…` where the bytes of files are not in the data folder either."""
     allowed_dirs: tuple[Path, ...] | None = None
     """Folders of this machine that may be synced, with all below them. None: nothing was said; empty: none may."""
     api_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
-    """Keys the service accepts, with the account of each."""
+    """Keys the service and the MCP server over HTTP accept, with the account of each."""
     public_url: str | None = None
-    """Where clients reach the service, when that is not the address it listens on."""
+    """Where clients reach our HTTP servers, when that is not the address they listen on."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names that requests may give as Host, besides those of `public_url` and of the address listened on."""
     tls: TlsFiles | None = None
     """The certificate of our own HTTP servers; without one they speak plain HTTP."""
     max_file_bytes: int = DEFAULT_LIMITS.max_file_bytes
     log_level: str = "warning"
+    telemetry: TelemetrySettings = DEFAULT_TELEMETRY
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +118,8 @@ class ServerSettings:
     """Contexts that no tool may change, by id or exact name."""
     confirm: str = "auto"
     """Whether deleting is confirmed: `always` by a person, `auto` by an argument where nobody can be asked, `never`."""
+    stateless: bool | None = None
+    """Whether legacy clients over HTTP get no session. None: nothing was said, so where several servers are likely."""
 
 
 DEFAULT_SERVER_SETTINGS = ServerSettings()
@@ -157,12 +179,16 @@ def load_settings(
         api_key=key,
         timeout_s=_timeout_s(variables, theirs) if chosen != EMBEDDED else None,
         data_dir=_folder(value("CTX_MCP_DATA_DIR", None if data_dir is None else os.fspath(data_dir)), variables),
+        database_url=read_database_url(value("CTX_MCP_DATABASE_URL")),
+        object_store_url=read_object_store_url(value("CTX_MCP_OBJECT_STORE_URL")),
         allowed_dirs=_allowed_dirs(allowed_dirs, value("CTX_MCP_ALLOWED_DIRS"), variables),
         api_keys=_api_keys(value("CTX_MCP_API_KEYS") or ""),
         public_url=value("CTX_MCP_PUBLIC_URL", public_url),
+        allowed_hosts=listed_setting("CTX_MCP_ALLOWED_HOSTS", variables),
         tls=_tls_files(value("CTX_MCP_TLS_CERT", tls_cert), value("CTX_MCP_TLS_KEY", tls_key), variables),
         max_file_bytes=_byte_count(value("CTX_MCP_MAX_FILE_BYTES")),
         log_level=level,
+        telemetry=read_telemetry_settings(value),
     )
 
 
@@ -174,6 +200,7 @@ def load_server_settings(
     read_only: bool = False,
     read_only_contexts: Sequence[str] = (),
     confirm: str | None = None,
+    stateless: bool | None = None,
 ) -> ServerSettings:
     """Return what the MCP server offers; what is given wins over the environment.
 
@@ -201,7 +228,18 @@ def load_server_settings(
         read_only=read_only or all_read_only,
         read_only_contexts=tuple(dict.fromkeys([*contexts, *given])),
         confirm=mode,
+        stateless=stateless if stateless is not None else _truth("CTX_MCP_STATELESS", variables),
     )
+
+
+def read_setting(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return a variable's value, trimmed; None where it is not set, or a placeholder left as it was."""
+    return _value(os.environ if environ is None else environ, name)
+
+
+def listed_setting(name: str, environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Return the parts of a variable that holds a list parted by commas."""
+    return _listed(read_setting(name, environ))
 
 
 def default_allowed_dirs(home: Path | None = None) -> tuple[Path, ...]:
@@ -250,6 +288,15 @@ def _value(variables: Mapping[str, str], name: str, given: str | None = None) ->
 
 def _listed(text: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (part.strip() for part in (text or "").split(",")))))
+
+
+def _truth(name: str, variables: Mapping[str, str]) -> bool | None:
+    text = _value(variables, name)
+    if text is None:
+        return None
+    if text.lower() not in (*_YES, *_NO):
+        raise InvalidArgument(f"{name} is {text!r}; allowed are true and false")
+    return text.lower() in _YES
 
 
 def _read_only(text: str) -> tuple[bool, tuple[str, ...]]:

@@ -26,8 +26,17 @@ def run_on_backend(settings: Settings, work: Callable[[AsyncContextService], Awa
         async with open_transport(settings) as transport:
             return await work(AsyncContextService(transport))
 
+    return run_alone(run)
+
+
+def run_alone(work: Callable[[], Awaitable[T]]) -> T:
+    """Run some work on an event loop of its own.
+
+    Raises:
+        AGBError: why it failed, also where a task of it did.
+    """
     try:
-        return anyio.run(run)
+        return anyio.run(work)
     except BaseExceptionGroup as group:
         matched, rest = group.split(AGBError)
         if matched is None or rest is not None:

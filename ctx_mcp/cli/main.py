@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -13,9 +12,11 @@ from ctx_mcp.cli.output import READER_LEFT, ReaderLeft, flush, speak_utf8
 from ctx_mcp.cli.parser import SERVER_OPTIONS, parse
 from ctx_mcp.domain.errors import AGBError, InvalidArgument
 from ctx_mcp.settings import EMBEDDED, ServerSettings, Settings, load_server_settings, load_settings
+from ctx_mcp.telemetry.logs import log_to_stderr
 
 _SERVERS = (None, "serve")
-_WITHOUT_BACKEND = ("service", "contracts")
+_TENANTS = ("keys", "accounts", "audit")
+_WITHOUT_BACKEND = ("service", "contracts", "backup", "verify", *_TENANTS)
 """Commands that no backend can serve, so that one set for the MCP server does not concern them."""
 
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = parse(arguments)
             settings = _settings(options)
-            _log_to_stderr(settings)
+            log_to_stderr(settings.log_level, settings.telemetry.log_format)
             return _run(options, settings, _server_settings(options))
         finally:
             flush()
@@ -69,7 +70,7 @@ def _server_settings(options: argparse.Namespace) -> ServerSettings:
     if more := getattr(options, "more_read_only_contexts", None):
         given["read_only_contexts"] = [*given.get("read_only_contexts", ()), *more]
     if options.command in _SERVERS:
-        return load_server_settings(**given)
+        return load_server_settings(**given, stateless=getattr(options, "stateless", None))
     if given:
         raise InvalidArgument(f"{SERVER_OPTIONS[next(iter(given))]} belongs to the MCP server; leave it out")
     return ServerSettings()
@@ -87,6 +88,10 @@ def _run(options: argparse.Namespace, settings: Settings, offered: ServerSetting
             from ctx_mcp.cli.serve import serve
 
         return serve(settings, offered, transport=options.transport, host=options.host, port=options.port)
+    if command == "service" and options.migrate:
+        from ctx_mcp.cli.migrate import run_migration
+
+        return run_migration(settings)
     if command == "service":
         from ctx_mcp.cli.service import run_service
 
@@ -99,10 +104,22 @@ def _run(options: argparse.Namespace, settings: Settings, offered: ServerSetting
         from ctx_mcp.cli.contracts import run_contracts
 
         return run_contracts(check=options.check)
+    if command in ("backup", "verify"):
+        from ctx_mcp.cli import upkeep
+
+        return (
+            upkeep.run_backup(settings, options.folder)
+            if command == "backup"
+            else upkeep.run_verify(settings, reads_bytes=options.digests)
+        )
     if command == "sync":
         from ctx_mcp.cli.sync import run_sync
 
         return run_sync(settings, options)
+    if command in _TENANTS:
+        from ctx_mcp.cli.tenants import run_tenants
+
+        return run_tenants(settings, options)
     from ctx_mcp.cli.people import run_command
 
     return run_command(settings, options)
@@ -120,18 +137,6 @@ def _not_collecting() -> Generator[None]:
     finally:
         gc.enable()
     gc.freeze()
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        force=True,
-    )
-    # Their INFO lines would double the time of a call.
-    for name in ("httpx", "httpcore", "httpx2", "httpcore2", "mcp", "uvicorn", "alembic"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctx_mcp import __version__
 from ctx_mcp.cli.output import write_line
+from ctx_mcp.cli.tenant_parser import add_tenants
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.sessions import ConflictRule, SyncMode
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return what the command line says; wrong usage ends the process with code 2, as argparse does.
 
     Raises:
-        InvalidArgument: a port that cannot be, or a certificate for a server on stdio.
+        InvalidArgument: a port that cannot be, or what the transport has not.
     """
     options = build_parser().parse_args(arguments)
     port: int = getattr(options, "port", 0)
@@ -51,6 +52,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise InvalidArgument(f"port {str(port)[:20]} is not in 0..{_MAX_PORT}")
     if getattr(options, "transport", "") == "stdio" and (options.tls_cert or options.tls_key):
         raise InvalidArgument("--tls-cert and --tls-key belong to --transport http or sse; leave them out")
+    if getattr(options, "stateless", None) is not None and options.transport != "http":
+        raise InvalidArgument("--stateless and --no-stateless belong to --transport http; leave them out")
     return options
 
 
@@ -69,11 +72,19 @@ def build_parser() -> argparse.ArgumentParser:
     _allow_dir(serve, default=argparse.SUPPRESS)
     _offered(serve, default=argparse.SUPPRESS)
     _address(serve, 8765)
+    serve.add_argument("--public-url", help="where clients reach this server, e.g. https://contexts.example.org")
+    serve.add_argument(
+        "--stateless",
+        action=argparse.BooleanOptionalAction,
+        help="http: keep no sessions, so that any of several servers may answer (default: with rows in PostgreSQL)",
+    )
 
     service = commands.add_parser("service", help="the context service over HTTP (AGB and native dialects)")
     _common(service)
     _address(service, 8766)
     service.add_argument("--public-url", help="where clients reach this service, e.g. https://contexts.example.org")
+
+    service.add_argument("--migrate", action="store_true", help="bring the stored format up to date, and end")
 
     demo = commands.add_parser("demo", help="a real client drives a real server through the life of a context")
     _common(demo)
@@ -84,6 +95,9 @@ def build_parser() -> argparse.ArgumentParser:
     contracts.add_argument("--check", action="store_true", help="write nothing; fail on any difference")
     _add_people(commands)
     _add_sync(commands)
+    _add_upkeep(commands)
+    for each in add_tenants(commands):
+        _common(each)
     return parser
 
 
@@ -223,3 +237,12 @@ def _add_sync(commands: Any) -> None:
         "--every", type=float, default=30, metavar="S", help="with --watch: seconds between looks at the context (30)"
     )
     _common(sync)
+
+
+def _add_upkeep(commands: Any) -> None:
+    backup = commands.add_parser("backup", help="copy the data folder while processes work with it")
+    backup.add_argument("folder", metavar="DIR", help="a new folder, or that of an earlier backup, brought up to date")
+    verify = commands.add_parser("verify", help="look whether the bytes of all files and their versions are there")
+    verify.add_argument("--digests", action="store_true", help="read all bytes, and compare their digests")
+    for parser in (backup, verify):
+        _common(parser)

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit
 import anyio
 
 from ctx_mcp.cli.loop import FAST_LOOP
+from ctx_mcp.cli.telemetry import say_metrics, serving_metrics, tracing
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.server.signals import stop_signals
+from ctx_mcp.service.health import Readiness
 from ctx_mcp.settings import Settings
 
 
@@ -21,8 +23,6 @@ def run_service(settings: Settings, *, host: str, port: int) -> int:
     Raises:
         InvalidArgument: no API keys, no address that clients could be given, or a certificate that cannot be used.
     """
-    if not settings.api_keys:
-        raise InvalidArgument("no API keys; set CTX_MCP_API_KEYS=key=account[,key2=account2] before starting")
     if settings.public_url is None and _is_wildcard(host):
         raise InvalidArgument(f"{host} listens everywhere, but presigned URLs need an address: give --public-url too")
     if settings.public_url is not None and urlsplit(settings.public_url).scheme not in ("http", "https"):
@@ -33,11 +33,18 @@ def run_service(settings: Settings, *, host: str, port: int) -> int:
 
 async def _serve(settings: Settings, host: str, port: int) -> None:
     stopped = anyio.Event()
-    with stop_signals(stopped.set):
-        async with run_http_service(settings, host=host, port=port) as base_url:
+    readiness = Readiness()
+    telemetry = settings.telemetry
+    with tracing(), stop_signals(stopped.set):
+        async with (
+            serving_metrics(telemetry.metrics_address, readiness) as metrics_url,
+            run_http_service(settings, host=host, port=port, readiness=readiness) as base_url,
+        ):
             sys.stderr.write(f"ctx-mcp: context service ready at {base_url}\n")
-            sys.stderr.flush()
+            say_metrics(metrics_url)
             await stopped.wait()
+            readiness.drain()
+            await anyio.sleep(telemetry.drain_s)
 
 
 def _is_wildcard(host: str) -> bool:

@@ -13,7 +13,8 @@ from ctx_mcp.cli.sync_report import report, say
 from ctx_mcp.cli.sync_show import open_show
 from ctx_mcp.cli.sync_watch import watch
 from ctx_mcp.client.async_service import AsyncContextService
-from ctx_mcp.domain.errors import InvalidArgument, SyncIncomplete, error_from_code
+from ctx_mcp.domain.error_codes import error_from_code
+from ctx_mcp.domain.errors import InvalidArgument, SyncIncomplete
 from ctx_mcp.domain.models import ContextRecord, Task, TaskState
 from ctx_mcp.domain.paths import looks_like_context_id
 from ctx_mcp.domain.sessions import StartedSyncs, SyncMode

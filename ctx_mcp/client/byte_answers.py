@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import httpx
 
+from ctx_mcp.domain.error_codes import error_from_code
 from ctx_mcp.domain.errors import (
     AGBError,
     BackendUnavailable,
@@ -14,7 +15,6 @@ from ctx_mcp.domain.errors import (
     UnsupportedOperation,
     UrlExpired,
     VersionConflict,
-    error_from_code,
 )
 from ctx_mcp.domain.models import FileContent, FileEntry
 from ctx_mcp.wire.json_values import as_text, parse_object

@@ -184,11 +184,12 @@ async def _store(
     upload = partial(byte_transfer.upload, path=path, content=content, if_match=if_match, renew=ask, connections=pool)
     try:
         entry = await upload(await ask(), is_new=is_new, is_strict=is_strict)
-    except UnsupportedOperation:
-        if not is_new:
-            raise
-        # The store cannot hold it; that nothing stood there a moment ago is all that can be had.
-        entry = await upload(await ask())
+    except (UnsupportedOperation, FileNotFound):
+        # The store cannot hold it, or looks for the version under the URL's own key; what stood there a moment ago is
+        # all that can be had.
+        if if_match is not None:
+            demand_version(await look_up(client, operation.context_id, path), path, if_match)
+        entry = await byte_transfer.upload(await ask(), path, content, None, renew=ask, connections=pool)
     tell_done(client.transport, operation)
     return entry
 

@@ -39,10 +39,13 @@ from ctx_mcp.domain.errors import (
     ClientNotOpen,
     InvalidArgument,
     RemoteError,
+    TooManyRequests,
     Unauthenticated,
 )
 from ctx_mcp.domain.models import FoundContext
 from ctx_mcp.domain.paths import ROOT
+from ctx_mcp.telemetry.calls import headers_of_call
+from ctx_mcp.telemetry.steps import Layer, step
 from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.native import ACTOR_HEADER
 from ctx_mcp.wire.operations import Capabilities, DeleteContext, GetContext, Operation, R, Reply, UpdateContext
@@ -159,8 +162,9 @@ class HttpTransport:
         """
         connections = self.pool()
         try:
-            async with connections.turns:
-                return await self._send(connections, operation)
+            with step(Layer.BACKEND, type(operation).__name__):
+                async with connections.turns:
+                    return await self._send(connections, operation)
         except AGBError as error:
             hide_key(error, self._api_key)
             raise
@@ -190,6 +194,9 @@ class HttpTransport:
         """
         spelled = self._dialect.spell_request(operation, self._api_key)
         headers = {**DEFAULT_HEADERS, **spelled.headers}
+        if self._dialect.capabilities.history:
+            # A service of ours; the clouds are not told what we call things.
+            headers |= headers_of_call()
         if (actor := current_actor()) and self._dialect.capabilities.history:
             headers[ACTOR_HEADER] = quote(f"{actor} on {platform.node()}", safe=" ()/:;@,+")
         try:
@@ -333,7 +340,8 @@ def _with_text(error: AGBError, status: int, text: str) -> AGBError:
     """Return the same error with another text; to be sent away for now is no breach of the protocol."""
     if isinstance(error, RemoteError):
         return RemoteError(text, request_id=error.request_id, remote_code=error.error_code)
-    kind = BackendUnavailable if status == 429 else type(error)
+    is_unnamed = status == 429 and not isinstance(error, TooManyRequests)
+    kind = BackendUnavailable if is_unnamed else type(error)
     return kind(text, request_id=error.request_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
@@ -17,7 +18,9 @@ from ctx_mcp.client.transport import Transport
 from ctx_mcp.domain.errors import FileNotFound, UnsupportedOperation, VersionConflict
 from ctx_mcp.domain.models import PresignedUrl
 from ctx_mcp.domain.trees import ContextFile
-from ctx_mcp.wire.operations import GetFileDownloadUrl, GetFileUploadUrl
+from ctx_mcp.wire.operations import GetFileDownloadUrl, GetFileUploadUrl, ReadFile
+
+_OWN_ETAG = re.compile(r"v[0-9a-f]+\Z")
 
 
 class RemoteFiles:
@@ -28,6 +31,7 @@ class RemoteFiles:
         self._connections = connections
         self._context_id = context_id
         self._policy = policy
+        self._is_own = transport.capabilities.native_files
 
     async def look(self, path: str) -> Told:
         """Ask for the etag and the size of a file.
@@ -35,6 +39,10 @@ class RemoteFiles:
         Raises:
             FileNotFound: there is none.
         """
+        if self._is_own:
+            # The URL may be an object store's, which has etags of its own.
+            read = await self._transport.send(ReadFile(self._context_id, path, length=0))
+            return Told(read.result.entry.etag, None, read.result.entry.size_bytes)
         url = await self._download_url(path)
         renew = partial(self._download_url, path)
         return await byte_transfer.look(url, renew=renew, connections=self._connections, policy=self._policy)
@@ -70,7 +78,7 @@ class RemoteFiles:
                     raise _changed(path)
                 yield chunk
         # The first answers may have brought nothing.
-        told = told_of[-1]
+        told = self._as_listed(told_of[-1])
         if size_bytes != file.size_bytes or not _may_be(file, told):
             raise _changed(path)
         tell(told)
@@ -89,7 +97,8 @@ class RemoteFiles:
     async def put(self, path: str, content: Content, size_bytes: int, *, expected: Told | None) -> Told:
         """Store a whole file in place of what the store told of just before, or where none is.
 
-        A store that takes no conditions is asked once more instead. One that tells no etags gets none.
+        A store that takes no conditions is asked once more instead: it says so, or that nothing stands under the URL's
+        own key. One that tells no etags gets none.
 
         Raises:
             VersionConflict: something else stands there; or this very content may, whose answer was lost on the way.
@@ -105,10 +114,16 @@ class RemoteFiles:
             policy=self._policy,
         )
         try:
-            return await put(if_match=None if expected is None else expected.etag, is_new=expected is None)
-        except UnsupportedOperation:
+            told = await put(if_match=None if expected is None else expected.etag, is_new=expected is None)
+        except (UnsupportedOperation, FileNotFound):
             await self._demand(path, expected)
-            return await put()
+            told = await put()
+        return self._as_listed(told)
+
+    def _as_listed(self, told: Told) -> Told:
+        """Return what a store told, without an etag that a listing of our own service would not tell."""
+        is_listed = not self._is_own or told.etag is None or _OWN_ETAG.match(told.etag)
+        return told if is_listed else told._replace(etag=None)
 
     async def _demand(self, path: str, expected: Told | None) -> None:
         found = await self.find(path)

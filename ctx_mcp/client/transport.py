@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ctx_mcp.domain.models import Caller
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 MAX_ACTOR_CHARS = 200
 _actor: ContextVar[str] = ContextVar("actor", default="")
+_caller: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 @contextmanager
@@ -30,6 +32,24 @@ def acting_for(actor: str) -> Generator[None]:
 def current_actor() -> str:
     """Return who calls are made for now; empty where nobody was named."""
     return _actor.get()
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Generator[None]:
+    """Make the calls inside as this caller, where the backend is this process's own.
+
+    A remote backend knows its callers by their keys: there this says nothing.
+    """
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
+def current_caller() -> Caller | None:
+    """Return as whom calls are made now; None where nobody was identified: then as the program itself."""
+    return _caller.get()
 
 
 class Transport(Protocol):
@@ -101,3 +121,25 @@ def pool_of(transport: Transport) -> Connections | None:
     A call that holds its turn must not wait for another's: what streams from one URL to another takes its own.
     """
     return transport.pool() if isinstance(transport, Pooled) else None
+
+
+class TransportAround:
+    """What a transport around another passes on as it is: all but `send`, which each has its own of."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._transport.capabilities
+
+    async def watch(
+        self, listener: Callable[[], None], context_id: str | None = None, path: str = ROOT
+    ) -> Callable[[], None]:
+        return await self._transport.watch(listener, context_id, path)
+
+    def tell_done(self, operation: Operation[object]) -> None:
+        tell_done(self._transport, operation)
+
+    def pool(self) -> Connections | None:
+        return pool_of(self._transport)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 
 from ctx_mcp.domain.diffs import common_prefix, diff_texts
-from ctx_mcp.domain.errors import InvalidArgument, TextAmbiguous, TextNotFound
+from ctx_mcp.domain.errors import FileTooLarge, InvalidArgument, TextAmbiguous, TextNotFound
+from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import TextEdit
 from ctx_mcp.domain.near_lines import describe_nearest
 from ctx_mcp.domain.texts import MIXED, TextFormat, decode_text, detect_format, encode_text, has_half
@@ -30,7 +31,7 @@ class Edited:
     encoding: str
 
 
-def apply_edits(content: bytes, edits: Sequence[TextEdit], *, path: str) -> Edited:
+def apply_edits(content: bytes, edits: Sequence[TextEdit], *, path: str, limits: Limits = DEFAULT_LIMITS) -> Edited:
     """Replace texts one after another, each in what the one before left; all of them, or none by an error.
 
     Byte order mark, encoding, line ends and the end of the last line stay as they are.
@@ -38,14 +39,19 @@ def apply_edits(content: bytes, edits: Sequence[TextEdit], *, path: str) -> Edit
     Raises:
         NotText: the file is none.
         InvalidArgument: no edits, an empty `old_text` (but in an empty file), equal texts, an `expected_count` below
-            1, half of a surrogate pair, or a result that could not be read as text again.
+            1, more places than `limits.max_edit_places`, half of a surrogate pair, or a result that could not be read
+            as text again.
+        FileTooLarge: the text would become larger than `limits.max_edit_bytes`, at the end or on the way there.
         TextNotFound: shows the nearest lines.
         TextAmbiguous: another count than expected; names the lines.
     """
     text, form = decode_text(content)
     if not edits:
         raise InvalidArgument("edits must not be empty")
-    draft = _Draft(text, form)
+    if sum(max(edit.expected_count, 0) for edit in edits) > limits.max_edit_places:
+        most = limits.max_edit_places
+        raise InvalidArgument(f"edits may replace at most {most} places in one call; write the file whole instead")
+    draft = _Draft(text, form, limits)
     replaced = 0
     for number, edit in enumerate(edits, 1):
         name = f"edit {number} of {len(edits)}: " if len(edits) > 1 else ""
@@ -55,6 +61,7 @@ def apply_edits(content: bytes, edits: Sequence[TextEdit], *, path: str) -> Edit
     if after == text:
         raise InvalidArgument("the edits undo each other; nothing would change")
     changed = encode_text(after, form)
+    _demand_fit(len(changed), limits)
     _check_readable(changed, form)
     return Edited(changed, replaced, diff_texts(text, after, old_label=path, new_label=path), form.encoding)
 
@@ -62,7 +69,8 @@ def apply_edits(content: bytes, edits: Sequence[TextEdit], *, path: str) -> Edit
 class _Draft:
     """A text under edit: `lines` has `\\n` for every line end; `ends` says of mixed ones what each really is."""
 
-    def __init__(self, text: str, form: TextFormat) -> None:
+    def __init__(self, text: str, form: TextFormat, limits: Limits) -> None:
+        self._limits = limits
         self.newline = form.newline
         self.first = self.lines = self.as_lines(text)
         self._ends = _LINE_END.findall(text) if self.newline == MIXED else None
@@ -84,6 +92,8 @@ class _Draft:
         """Return where `old` stands, if it does so `count` times; among mixed line ends, those given count first."""
         if self._ends is None:
             return list(_places(self.lines, old)) if self.lines.count(old) == count else None
+        if self.lines.count(old) > self._limits.max_edit_places:
+            return None
         found, wanted = list(_places(self.lines, old)), _LINE_END.findall(as_given)
         pairs = zip(found, self.line_indexes(found), strict=True)
         exact = [place for place, index in pairs if self._ends[index : index + len(wanted)] == wanted]
@@ -94,6 +104,8 @@ class _Draft:
         begin = common_prefix(old, new)
         kept = common_prefix(old[begin:][::-1], new[begin:][::-1])
         old, new = old[begin : len(old) - kept], new[begin : len(new) - kept]
+        # Before the text is made: a short edit of a text that stands often can make one of any size.
+        _demand_fit(len(self.lines) + len(places) * (len(new) - len(old)), self._limits)
         places = [place + begin for place in places]
         if self._ends is not None:
             self._ends = list(self._ends_after(self._ends, places, old.count("\n"), new.count("\n")))
@@ -140,6 +152,12 @@ def _places(text: str, part: str) -> Iterator[int]:
     while place >= 0:
         yield place
         place = text.find(part, place + max(len(part), 1))
+
+
+def _demand_fit(size: int, limits: Limits) -> None:
+    """Refuse a text that has too many characters, of which each takes a byte at the least, or bytes."""
+    if size > limits.max_edit_bytes:
+        raise FileTooLarge(f"the edits would make the file larger than {limits.max_edit_bytes} bytes; write it whole")
 
 
 def _check(edit: TextEdit, name: str, *, is_empty_file: bool) -> None:

@@ -12,8 +12,14 @@
     ├── Unauthenticated               Auth.Unauthenticated
     ├── AccessDenied                  Auth.AccessDenied
     │   ├── ReadOnly                  Access.ReadOnly
+    │   ├── ScopeMissing              Auth.ScopeMissing
+    │   ├── AccountSuspended          Auth.AccountSuspended
     │   ├── UrlTampered               Url.SignatureMismatch
     │   └── UrlExpired                Url.Expired
+    ├── QuotaExceeded                 Quota.Exceeded
+    │   └── TooManyRequests           Throttling.Account
+    ├── AccountNotFound               Account.NotFound
+    ├── KeyNotFound                   Key.NotFound
     ├── ContextNotFound               Context.NotFound
     ├── NameTaken                     Context.NameTaken
     ├── FileNotFound                  File.NotFound
@@ -47,7 +53,7 @@
     └── RemoteError                   whatever code the other side sent
 
 `code` is the API and stable; the text is for people and may change. The same class is raised on both
-sides of the wire: `error_from_code` turns a code received back into its class.
+sides of the wire: `ctx_mcp.domain.error_codes` turns a code received back into its class.
 """
 
 from __future__ import annotations
@@ -128,12 +134,52 @@ class ReadOnly(AccessDenied):
     code = "Access.ReadOnly"
 
 
+class ScopeMissing(AccessDenied):
+    """The caller's key has not the scope that the operation needs; nothing was done."""
+
+    code = "Auth.ScopeMissing"
+
+
+class AccountSuspended(AccessDenied):
+    """Whoever runs the service has suspended the account; nothing was done, and nothing is lost."""
+
+    code = "Auth.AccountSuspended"
+
+
 class UrlTampered(AccessDenied):
     code = "Url.SignatureMismatch"
 
 
 class UrlExpired(AccessDenied):
     code = "Url.Expired"
+
+
+class QuotaExceeded(AGBError):
+    """The change would take the account above what it may keep; nothing was changed."""
+
+    code = "Quota.Exceeded"
+    http_status = 403
+
+
+class TooManyRequests(QuotaExceeded):
+    """The account has asked more often than it may; `retry_after_s` tells when it may again, where that is known.
+
+    The code is one of the family that clients of the clouds try again.
+    """
+
+    code = "Throttling.Account"
+    http_status = 429
+    retry_after_s: float | None = None
+
+
+class AccountNotFound(AGBError):
+    code = "Account.NotFound"
+    http_status = 404
+
+
+class KeyNotFound(AGBError):
+    code = "Key.NotFound"
+    http_status = 404
 
 
 class ContextNotFound(AGBError):
@@ -345,23 +391,3 @@ class RemoteError(AGBError):
     def rewrite(self, change: Callable[[str], str]) -> None:
         super().rewrite(change)
         self._remote_code = change(self._remote_code)
-
-
-def _tree(root: type[AGBError]) -> list[type[AGBError]]:
-    return [root, *(error for child in root.__subclasses__() for error in _tree(child))]
-
-
-def errors_by_code() -> dict[str, type[AGBError]]:
-    """Every class of the tree above under its code; codes are unique (a test holds that).
-
-    Classes derived elsewhere are not part of it: a program may derive its own.
-    """
-    return {error.code: error for error in _tree(AGBError) if error.__module__ == __name__}
-
-
-def error_from_code(code: str, message: str, *, request_id: str = "") -> AGBError:
-    """Build the error the other side meant by `code`; an unknown code becomes a `RemoteError`."""
-    known = errors_by_code().get(code)
-    if known is None or known is RemoteError:
-        return RemoteError(message, request_id=request_id, remote_code=code)
-    return known(message, request_id=request_id)

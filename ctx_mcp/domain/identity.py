@@ -9,33 +9,39 @@ _ID_CHARS = 17
 _BASE32 = b"abcdefghijklmnopqrstuvwxyz234567" * 8
 
 
-def _random_base32(chars: int) -> str:
+def random_base32(chars: int) -> str:
+    """Return so many random characters of lower-case base32, five bits each."""
     return secrets.token_bytes(chars).translate(_BASE32).decode()
 
 
 def new_context_id() -> str:
     """Return `ctx-` and 17 lower-case base32 characters."""
-    return f"ctx-{_random_base32(_ID_CHARS)}"
+    return f"ctx-{random_base32(_ID_CHARS)}"
 
 
 def new_file_id() -> str:
-    return f"file-{_random_base32(_ID_CHARS)}"
+    return f"file-{random_base32(_ID_CHARS)}"
 
 
 def new_task_id() -> str:
     """Return a task id of 128 bits or more, as the MCP tasks extension asks of ids that grant access."""
-    return f"task-{_random_base32(26)}"
+    return f"task-{random_base32(26)}"
 
 
 def new_session_id() -> str:
     """Return a session id of 128 bits or more: it grants access like a task id."""
-    return f"session-{_random_base32(26)}"
+    return f"session-{random_base32(26)}"
 
 
 def new_object_key() -> str:
     """Return a key for stored bytes, spread over 1,024 folders so that none grows without bound."""
-    text = _random_base32(26)
+    text = random_base32(26)
     return f"{text[:2]}/{text[2:]}"
+
+
+def new_upload_key(context_id: str) -> str:
+    """Return a key for what a presigned URL of an object store brings, beside the others of its context."""
+    return f"{context_id}/{random_base32(26)}"
 
 
 def new_request_id() -> str:

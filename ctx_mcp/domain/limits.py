@@ -23,18 +23,24 @@ class Limits:
     max_write_bytes: int = 8 * MIB
     """Largest content of one `WriteFile`; a larger file goes by upload URL."""
     max_edit_bytes: int = 32 * MIB
-    """Largest file that `EditFile` changes."""
+    """Largest file that `EditFile` changes, and the largest that it makes."""
     max_edits: int = 100
     """Most texts that one `EditFile` replaces."""
+    max_edit_places: int = 1_000_000
+    """At how many places it replaces them, all together: each takes memory and time."""
     max_tree_files: int = 100_000
     """Most files that one move, restore or deletion of a folder changes."""
     default_list_count: int = 10
     max_list_count: int = 100
     default_page_size: int = 50
     max_page_size: int = 10_000
+    max_counted_files: int = 1_000_000
+    """How far from an end of its folder, or from a page read before, a page can be asked for by its number."""
     url_ttl_s: int = 3600
     retention_s: int = 7 * 24 * 3600
     """How long a replaced, deleted or cleared version, and a deleted context, can still be brought back."""
+    audit_retention_s: int = 90 * 24 * 3600
+    """How long the audit log tells of a call."""
     orphan_age_s: int = 24 * 3600
     """Age at which stored bytes that no row names are taken for the rest of a crash."""
     lease_s: float = 4.0

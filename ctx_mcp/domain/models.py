@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
+from ctx_mcp.domain.access import ALL_SCOPES, Scope
+
 BYTES_AS_BASE64 = {"ser_json_bytes": "base64", "val_json_bytes": "base64"}
 """For values that hold bytes: how pydantic spells them in JSON, should a dialect use it."""
 
@@ -62,12 +64,19 @@ class TaskState(StrEnum):
         return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
 
 
+BY_URL = "url"
+"""The `key_id` of callers that come by a presigned URL."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf an operation runs: the account it is confined to, and who to name in the history."""
+    """On whose behalf an operation runs: the account it is confined to, who to name in the history, what it may do."""
 
     account: str
     actor: str = ""
+    scopes: frozenset[Scope] = ALL_SCOPES
+    key_id: str | None = None
+    """The API key or the token's subject by which it was identified; None for a program on its own store."""
 
 
 @dataclass(frozen=True, slots=True)

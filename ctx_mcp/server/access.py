@@ -6,39 +6,24 @@ has said what it does. The rule is the MCP server's own: other clients of the se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ctx_mcp.client.transport import Transport, pool_of, tell_done
+from ctx_mcp.client.transport import Transport, TransportAround
 from ctx_mcp.domain.errors import ContextNotFound, ReadOnly
 from ctx_mcp.domain.models import ContextRecord
-from ctx_mcp.domain.paths import ROOT, looks_like_context_id
+from ctx_mcp.domain.paths import looks_like_context_id
 from ctx_mcp.domain.policies import policy_from_json
 from ctx_mcp.domain.sessions import Binding, BindingRequest, SyncMode
 from ctx_mcp.settings import ServerSettings
 from ctx_mcp.wire import operations as ops
-from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from ctx_mcp.wire.effects import Effect, effect_of
+from ctx_mcp.wire.operations import Operation, R, Reply
 
 if TYPE_CHECKING:
-    from ctx_mcp.client.connections import Connections
+    pass
 
-READS: tuple[type[Operation[object]], ...] = (
-    ops.ListContexts,
-    ops.GetTask,
-    ops.ListFiles,
-    ops.GetFileDownloadUrl,
-    ops.ReadFile,
-    ops.SearchFiles,
-    ops.ListVersions,
-    ops.GetSession,
-    ops.ListSessions,
-    ops.KeepSessionAlive,
-    ops.GetSessionLabels,
-    ops.ListBindings,
-    ops.GetSyncInfo,
-    ops.ListSyncNotes,
-)
 _BESIDE_CONTEXTS = (ops.CancelTask, ops.SetSessionLabels, ops.LoadInternalContexts)
 """Changes, but none of a context that could be protected."""
 _OF_ONE_CONTEXT = (
@@ -67,33 +52,18 @@ class _Protected:
             self.ids.add(context.context_id)
 
 
-class GuardedTransport:
+class GuardedTransport(TransportAround):
     """A transport that refuses changes: all of them, or those of some contexts."""
 
     def __init__(self, transport: Transport, settings: ServerSettings) -> None:
         references = settings.read_only_contexts
-        self._transport = transport
+        super().__init__(transport)
         self._refuses_all = settings.read_only
         self._protected = _Protected(
             {reference for reference in references if looks_like_context_id(reference)},
             frozenset(reference for reference in references if not looks_like_context_id(reference)),
         )
         self._protects_some = bool(references)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._transport.capabilities
-
-    async def watch(
-        self, listener: Callable[[], None], context_id: str | None = None, path: str = ROOT
-    ) -> Callable[[], None]:
-        return await self._transport.watch(listener, context_id, path)
-
-    def tell_done(self, operation: Operation[object]) -> None:
-        tell_done(self._transport, operation)
-
-    def pool(self) -> Connections | None:
-        return pool_of(self._transport)
 
     async def send(self, operation: Operation[R]) -> Reply[R]:
         """Have one operation done, unless it changes what may not be changed.
@@ -102,7 +72,7 @@ class GuardedTransport:
             ReadOnly: it does, or it cannot be told; nothing was sent.
             AGBError: why it was not done.
         """
-        if not _is_read(operation):
+        if effect_of(operation) is not Effect.READS:
             if self._refuses_all:
                 raise ReadOnly("this server is read-only by its settings; nothing was changed")
             if self._protects_some:
@@ -183,16 +153,6 @@ class GuardedTransport:
         if not self.capabilities.bindings:
             raise ReadOnly(_NOT_KNOWN)
         return (await self._transport.send(ops.ListBindings(session_id))).result
-
-
-def _is_read(operation: object) -> bool:
-    match operation:
-        case ops.GetContext():
-            return not operation.create
-        case ops.EditFile():
-            return operation.dry_run
-        case _:
-            return isinstance(operation, READS)
 
 
 def _uploaded_into(bindings: Sequence[Binding | BindingRequest]) -> Sequence[str]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
-from mcp.server.session import ServerSession
+from mcp.server.context import ServerRequestContext
 
 _MAX_NAME_CHARS = 80
 _MAX_VERSION_CHARS = 40
 _UNKNOWN = "unknown client"
 
 
-def actor_of(session: ServerSession, tool_name: str) -> str:
-    """Return the client and the tool as one line. Clients say of themselves what they like: it is told, not trusted."""
-    params = session.client_params
-    client = _UNKNOWN if params is None else _client(params.client_info.name, params.client_info.version)
+def actor_of(ctx: ServerRequestContext[Any, Any], tool_name: str) -> str:
+    """Return the client and the tool as one line. Clients say of themselves what they like: it is told, not trusted.
+
+    A legacy client whose session nobody keeps is known by what its HTTP request says.
+    """
+    params = ctx.session.client_params
+    if params is not None:
+        client = _client(params.client_info.name, params.client_info.version)
+    else:
+        client = _client(ctx.request.headers.get("user-agent", ""), "") if ctx.request is not None else _UNKNOWN
     return f"{client}: {tool_name}"
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import mcp_types
 from mcp.server.context import ServerRequestContext
-from mcp.server.request_state import authenticated_principal
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 
 from ctx_mcp.domain.errors import ConfirmationDeclined, ConfirmationImpossible, ConfirmationNeeded
+from ctx_mcp.server.account_access import principal
 from ctx_mcp.server.request_state import RequestStates
 from ctx_mcp.server.schemas import Arguments
 from ctx_mcp.server.tool import Question
@@ -58,7 +58,7 @@ class Confirmation:
             self._demand_argument(arguments, question)
             return None
         if _is_modern(ctx):
-            return await self._ask_by_result(ctx, params, arguments, question)
+            return await self._ask_by_result(params, arguments, question)
         _demand_accepted(await _ask_live(ctx, question), question)
         return None
 
@@ -69,10 +69,10 @@ class Confirmation:
             raise ConfirmationNeeded(f"this is not confirmed: {question.text} Nothing was changed")
 
     async def _ask_by_result(
-        self, ctx: Request, params: mcp_types.CallToolRequestParams, arguments: Arguments, question: Question
+        self, params: mcp_types.CallToolRequestParams, arguments: Arguments, question: Question
     ) -> mcp_types.InputRequiredResult | None:
         given = arguments.model_dump(mode="json", exclude={_KEY})
-        bound_to = (params.name, given, question.context_id, authenticated_principal(ctx))
+        bound_to = (params.name, given, question.context_id, principal())
         if params.request_state is None and params.input_responses:
             raise MCPError(mcp_types.INVALID_PARAMS, "inputResponses come with the requestState of their question")
         if params.request_state is not None:

@@ -1,4 +1,6 @@
-"""MCP over HTTP on a loopback address: streamable HTTP at /mcp, or the legacy SSE transport at /sse and /messages/.
+"""MCP over HTTP: streamable HTTP at /mcp, or the legacy SSE transport at /sse and /messages/.
+
+On loopback addresses anybody on the machine may call, unless keys or tokens are asked for; elsewhere they always are.
 
 uvicorn is run by ourselves: `mcp.run` gives it no shutdown timeout, so that one open stream keeps the process alive.
 Source: docs/adr/0005.
@@ -8,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import ipaddress
+import logging
 import os
 import socket
 from contextlib import contextmanager
-from http import HTTPStatus
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 import anyio
 import uvicorn
@@ -22,30 +25,50 @@ from mcp.server.sse import SseServerTransport
 from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from ctx_mcp.domain.errors import InvalidArgument
+from ctx_mcp.server.auth import Place, find_place, open_authority
+from ctx_mcp.server.auth_gate import Gate
+from ctx_mcp.server.auth_settings import NOBODY_ASKED, AuthSettings
+from ctx_mcp.server.drain import Drain
+from ctx_mcp.server.legacy_sessions import KeptSessions, NoSessions
+from ctx_mcp.server.public_files import FilesBeside
 from ctx_mcp.server.signals import stop_signals
 from ctx_mcp.server.stdio import MAX_LINE_BYTES
+from ctx_mcp.service.health import HealthApp, Readiness
+from ctx_mcp.service.http_calls import IdentifiedApp
+from ctx_mcp.service.http_protocol import protocol_with
+from ctx_mcp.service.refusal_log import RefusalLog
 from ctx_mcp.service.tls import context_factory
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Collection, Generator, Sequence
+    from ipaddress import IPv4Address, IPv6Address
 
     from mcp.server.lowlevel import Server
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from ctx_mcp.server.public_files import FileSource
+    from ctx_mcp.server.stored_callers import CallerStore
+    from ctx_mcp.service.authority import Authority
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
 MESSAGES_PATH = "/messages/"
 MAX_BODY_BYTES = MAX_LINE_BYTES
 """Largest request body, so that the same calls fit on every transport."""
-CALL_GRACE_S = 2.0
+CALL_GRACE_S = 2
 """How long running calls get to end once the server stops; streams that wait for events end at once."""
-STOP_TIMEOUT_S = 3
-"""When uvicorn cancels whatever is still open."""
+FLEET_GRACE_S = 20
+"""The same where other processes serve on, and nobody waits for the end of this one: as long as any call may wait."""
+_CUT_AFTER_S = 1
+"""When, after that, uvicorn cancels whatever is still open."""
+_LINGER_S = 0.5
+"""How long connections stay open, once the server stops, for requests that are on their way."""
+_LINGER_LOOKS = 25
+"""How often meanwhile it is looked whether any are left."""
 MAX_PORT = 65535
 _ALL_CHANGES = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
 
@@ -59,51 +82,109 @@ async def serve_http(
     close_streams: Callable[[], None],
     on_ready: Callable[[str], None],
     tls: ssl.SSLContext | None = None,
+    auth: AuthSettings = NOBODY_ASKED,
+    stored: CallerStore | None = None,
+    reading_tools: Collection[str] = (),
+    files: FileSource | None = None,
+    stateless: bool = False,
+    readiness: Readiness | None = None,
+    drain_s: float = 0.0,
 ) -> None:
     """Serve MCP over HTTP until SIGTERM or SIGINT, then return within 5 s, whatever clients hold open.
 
-    Streams and calls that end by themselves in `CALL_GRACE_S` end properly, the others are cut.
+    Calls that end by themselves in `CALL_GRACE_S` end properly, the others are cut. Behind a balancer no request is
+    lost meanwhile; see `Drain`.
 
     Args:
         port: 0 takes any free one; the URL told to `on_ready` has the real one.
         close_streams: ends the open `subscriptions/listen` streams; called once, on the event loop.
         on_ready: called with the URL of the endpoint once it answers.
         tls: serve HTTPS by it, and nothing else.
+        auth: who may call. `server` must ask callers where this asks for keys.
+        stored: keys that are kept in the store, and where callers who are turned away are noted. `server` must ask
+            callers then too.
+        reading_tools: the tools that a caller may use who may only read.
+        files: a backend whose presigned URLs are answered here too, where clients are on other machines.
+        stateless: keep no sessions of legacy clients, so that any process can answer any request; running calls get
+            `FLEET_GRACE_S`, and the return takes as much longer. Not over SSE.
+        readiness: what `/readyz` tells.
+        drain_s: how long requests are still taken after the signal, while `/readyz` says no already.
 
     Raises:
-        InvalidArgument: the host is not a loopback address, or the address cannot be listened on.
+        InvalidArgument: the host is not a loopback address and nobody would be asked for a key; or the address cannot
+            be listened on.
 
     Source: docs/adr/0005; MCP 2025-11-25, transports, security warning (Host and Origin checks).
     """
-    address = _loopback_address(host)
+    place = find_place(host, auth, is_protected=auth.is_wanted or stored is not None)
     scheme = "http" if tls is None else "https"
-    drain = _Drain(_build_app(server, transport, _security_settings(scheme, str(address))))
-
-    def stop() -> None:
-        close_streams()
-        drain.start()
-
-    listener = _listen(address, port)
+    path = MCP_PATH if transport == "http" else SSE_PATH
+    grace_s = FLEET_GRACE_S if stateless else CALL_GRACE_S
+    listener = _listen(place.address, port)
     with listener:
-        path = MCP_PATH if transport == "http" else SSE_PATH
-        url = f"{scheme}://{_url_host(address)}:{listener.getsockname()[1]}{path}"
-        await _Uvicorn(drain, tls, on_started=lambda: on_ready(url), on_stopping=stop).serve([listener])
+        base_url = place.url(scheme, listener.getsockname()[1])
+        resource = base_url + path
+        authority = open_authority(auth, resource, stored=stored)
+        known: Sequence[Route] = _metadata_routes(auth, resource, path) if authority is not None else ()
+        app = _build_app(server, transport, _security_settings(scheme, place), known, stateless=stateless)
+        if authority is not None:
+            app = _gated(app, authority, resource, [route.path for route in known], reading_tools, stored)
+        if files is not None and place.is_for_others:
+            files.give_out_urls_at(base_url)
+            app = FilesBeside(app, files, place.names)
+        readiness = readiness or Readiness()
+        drain = Drain(IdentifiedApp(RefusalLog(app), lambda _: "mcp"), grace_s)
+        app = HealthApp(drain, readiness)
+
+        def stop() -> None:
+            close_streams()
+            drain.start()
+
+        serving = _Uvicorn(app, tls, grace_s, on_started=lambda: on_ready(resource), on_stopping=stop)
+        serving.on_signal = partial(_end, serving, readiness, drain_s)
+        await serving.serve([listener])
 
 
-def _loopback_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
-    except ValueError:
-        address = None
-    if address is None or not address.is_loopback:
-        raise InvalidArgument(
-            f"host {host!r} is not a loopback address; use 127.0.0.1, ::1 or localhost: the MCP endpoint has no "
-            "authentication yet and must not be reachable from other machines"
-        )
-    return address
+def _end(serving: _Uvicorn, readiness: Readiness, drain_s: float) -> None:
+    readiness.drain()
+    asyncio.get_running_loop().call_later(drain_s, serving.exit_soon)
 
 
-def _listen(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -> socket.socket:
+def _metadata_routes(auth: AuthSettings, resource: str, path: str) -> Sequence[Route]:
+    """Return where clients are told what they must know who have no token yet."""
+    if auth.oauth is None:
+        return []
+    from ctx_mcp.server.auth_metadata import metadata_routes
+
+    return metadata_routes(resource, auth.oauth.issuer, path)
+
+
+def _gated(
+    app: ASGIApp,
+    authority: Authority,
+    resource: str,
+    open_paths: Collection[str],
+    reading_tools: Collection[str],
+    noted_by: CallerStore | None,
+) -> Gate:
+    """Return the application with the gate in front."""
+    told_at = None
+    if open_paths:
+        from ctx_mcp.server.auth_metadata import metadata_url
+
+        told_at = metadata_url(resource)
+    return Gate(
+        app,
+        authority,
+        metadata_url=told_at,
+        open_paths=open_paths,
+        reading_tools=reading_tools,
+        max_body_bytes=MAX_BODY_BYTES,
+        noted_by=noted_by,
+    )
+
+
+def _listen(address: IPv4Address | IPv6Address, port: int) -> socket.socket:
     if not 0 <= port <= MAX_PORT:
         raise InvalidArgument(f"port {port} is not in 0..{MAX_PORT}")
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -122,29 +203,43 @@ def _listen(address: ipaddress.IPv4Address | ipaddress.IPv6Address, port: int) -
     return listener
 
 
-def _url_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    return f"[{address}]" if address.version == 6 else str(address)
-
-
-def _security_settings(scheme: str, host: str) -> TransportSecuritySettings:
-    names = dict.fromkeys(["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host])
-    hosts = [form for name in names for form in (name, f"{name}:*")]
-    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"{scheme}://{form}" for form in hosts])
+def _security_settings(scheme: str, place: Place) -> TransportSecuritySettings:
+    origins = [f"{scheme}://{form}" for form in place.hosts]
+    if place.public_url is not None:
+        origins.append("{0.scheme}://{0.netloc}".format(urlsplit(place.public_url)))
+    return TransportSecuritySettings(allowed_hosts=place.hosts, allowed_origins=origins)
 
 
 def _build_app(
-    server: Server[Any], transport: Literal["http", "sse"], security: TransportSecuritySettings
-) -> Starlette:
+    server: Server[Any],
+    transport: Literal["http", "sse"],
+    security: TransportSecuritySettings,
+    more_routes: Sequence[Route],
+    *,
+    stateless: bool,
+) -> ASGIApp:
     if transport == "http":
-        return server.streamable_http_app(
-            streamable_http_path=MCP_PATH, max_request_body_size=MAX_BODY_BYTES, transport_security=security
+        app = server.streamable_http_app(
+            streamable_http_path=MCP_PATH,
+            stateless_http=stateless,
+            max_request_body_size=MAX_BODY_BYTES,
+            transport_security=security,
         )
+        app.router.routes.extend(more_routes)
+        return NoSessions(app, security, MCP_PATH) if stateless else KeptSessions(app)
+    # Where a message is none, the SDK logs an error that quotes it.
+    logging.getLogger("mcp.server.sse").addFilter(_without_cause)
     sse = SseServerTransport(MESSAGES_PATH, security, MAX_BODY_BYTES)
     routes = [
         Route(SSE_PATH, endpoint=_SseEndpoint(server, sse, security), methods=["GET"]),
         Mount(MESSAGES_PATH, app=sse.handle_post_message),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=[*routes, *more_routes])
+
+
+def _without_cause(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
 
 
 class _SseEndpoint:
@@ -173,34 +268,37 @@ class _Uvicorn(uvicorn.Server):
         self,
         app: ASGIApp,
         tls: ssl.SSLContext | None,
+        grace_s: int,
         *,
         on_started: Callable[[], None],
         on_stopping: Callable[[], None],
     ) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=protocol_with(),
             ws="none",
             interface="asgi3",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            proxy_headers=False,
+            timeout_graceful_shutdown=grace_s + _CUT_AFTER_S,
             ssl_context_factory=context_factory(tls),
         )
         super().__init__(config)
         self._on_started = on_started
         self._on_stopping = on_stopping
+        self.on_signal = self.exit_soon
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         # Not uvicorn's own: it raises the signal again afterwards, so that the process dies of it, and sse-starlette,
         # which looks for uvicorn behind the handler, would cut calls that have time left.
-        with stop_signals(self._exit_soon):
+        with stop_signals(self.on_signal):
             yield
 
-    def _exit_soon(self) -> None:
+    def exit_soon(self) -> None:
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -208,76 +306,15 @@ class _Uvicorn(uvicorn.Server):
         self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # First, so that a balancer is refused and goes on to the next; the connections it has are served meanwhile.
+        for server in self.servers:
+            server.close()
         self._on_stopping()
+        await self._linger()
         await super().shutdown(sockets)
 
-
-class _Drain:
-    """ASGI application that makes the exchanges still open at shutdown end: event streams at once, calls a bit later.
-
-    Each is told that its client has left, which the SDK heeds everywhere, and its answer is then completed.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._exchanges: set[_Exchange] = set()
-
-    def start(self) -> None:
-        self._end({"GET"})
-        asyncio.get_running_loop().call_later(CALL_GRACE_S, self._end, None)
-
-    def _end(self, methods: set[str] | None) -> None:
-        for exchange in self._exchanges:
-            if methods is None or exchange.method in methods:
-                exchange.end()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        exchange = _Exchange(scope["method"], receive, send)
-        self._exchanges.add(exchange)
-        try:
-            await self._app(scope, exchange.receive, exchange.send)
-            await exchange.complete(scope)
-        finally:
-            self._exchanges.discard(exchange)
-
-
-class _Exchange:
-    """One request and its answer."""
-
-    def __init__(self, method: str, receive: Receive, send: Send) -> None:
-        self.method = method
-        self._receive = receive
-        self._send = send
-        self._receiving = anyio.CancelScope()
-        self._is_ended = False
-        self._is_started = False
-        self._is_complete = False
-
-    def end(self) -> None:
-        self._is_ended = True
-        self._receiving.cancel()
-
-    async def receive(self) -> Message:
-        if not self._is_ended:
-            self._receiving = anyio.CancelScope()
-            with self._receiving:
-                return await self._receive()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        self._is_started = True
-        self._is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
-        await self._send(message)
-
-    async def complete(self, scope: Scope) -> None:
-        """Answer for an application that gave up because it was told that its client has left."""
-        if not self._is_ended or self._is_complete:
-            return
-        if self._is_started:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        else:
-            response = PlainTextResponse("The server is shutting down", HTTPStatus.SERVICE_UNAVAILABLE)
-            await response(scope, self._receive, self._send)
+    async def _linger(self) -> None:
+        for _ in range(_LINGER_LOOKS):
+            if not self.server_state.connections:
+                return
+            await anyio.sleep(_LINGER_S / _LINGER_LOOKS)

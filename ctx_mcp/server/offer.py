@@ -37,8 +37,12 @@ class Offer:
         capabilities: Capabilities = OWN_CAPABILITIES,
         *,
         backend: str = "",
+        may_be_empty: bool = False,
     ) -> None:
         """Choose the tools: those that the settings name and that the backend can do.
+
+        Args:
+            may_be_empty: for callers who may do less than the settings let others do.
 
         Raises:
             InvalidArgument: the settings name a toolset or tool that there is not, or leave no tool.
@@ -58,7 +62,7 @@ class Offer:
         hidden = [tool.name for tool in tools if tool.name not in self.tools]
         self.hidden = frozenset(hidden)
         """Every tool that there is and that is not offered, for whatever reason."""
-        if not self.tools:
+        if not self.tools and not may_be_empty:
             raise InvalidArgument(
                 "the settings leave no tool to offer; see --toolsets (CTX_MCP_TOOLSETS), --tools (CTX_MCP_TOOLS) and "
                 f"--read-only (CTX_MCP_READ_ONLY), and what {self.backend} can do"

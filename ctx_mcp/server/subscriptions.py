@@ -68,6 +68,11 @@ class Subscriptions:
         """News noted and not yet passed on; none is noted while nobody passes any on."""
         self._is_running = False
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no client is there to be told anything; open streams without a subject aside."""
+        return not (self._watches or self._legacy or self._untold)
+
     async def listen(
         self, ctx: ServerRequestContext[Any, Any], params: mcp_types.SubscriptionsListenRequestParams
     ) -> mcp_types.SubscriptionsListenResult:

@@ -83,9 +83,10 @@ class ContextRules:
                 raise InvalidArgument("create goes with a name, not with a context id")
             return await self._get_or_create(caller, operation.name)
         if by_id:
-            context = self._rows.get(caller.account, context_id=operation.context_id)
+            context = await self._hops.point(self._rows.get, caller.account, context_id=operation.context_id)
         else:
-            context = self._rows.get(caller.account, name=normalize_name(operation.name or "", self._limits))
+            name = normalize_name(operation.name or "", self._limits)
+            context = await self._hops.point(self._rows.get, caller.account, name=name)
         self._uses.note(context.context_id)
         return FoundContext(context, created=False)
 

@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -30,11 +31,17 @@ from ctx_mcp.wire.operations import (
     WriteFile,
 )
 
+if TYPE_CHECKING:
+    from ctx_mcp.service.bucket_urls import BucketUrls
+
 _CURSOR = "files"
 
 
 class FileRules:
-    """`base_url` tells where presigned URLs point; asking for it may start the listener that serves them."""
+    """`base_url` tells where presigned URLs point; asking for it may start the listener that serves them.
+
+    Where the object store has URLs of its own, `bucket_urls` gives those instead.
+    """
 
     def __init__(
         self,
@@ -46,8 +53,11 @@ class FileRules:
         clock: Callable[[], datetime],
         signer: UrlSigner,
         base_url: Callable[[], Awaitable[str]],
+        bucket_urls: BucketUrls | None = None,
     ) -> None:
         self._rows = store.files
+        self._accounts = store.accounts
+        self._folders = store.folders
         self._objects = store.objects
         self._hops = hops
         self._hub = hub
@@ -56,12 +66,13 @@ class FileRules:
         self._clock = clock
         self._signer = signer
         self._base_url = base_url
+        self._bucket_urls = bucket_urls
 
     async def list(self, caller: Caller, operation: ListFiles) -> FilePage:
         """Answer one page of a folder's direct children in name order.
 
         Raises:
-            InvalidArgument: a page number or size out of range.
+            InvalidArgument: a page number or size out of range, or a page too deep in a folder to be counted to.
             InvalidPath, InvalidToken, ContextNotFound, PathConflict: as named.
         """
         folder = normalize_folder(operation.parent_folder_path, self._limits)
@@ -84,7 +95,7 @@ class FileRules:
             if offset > 2**40:
                 raise InvalidArgument("page_number is too large")
         rows, total = await self._hops.read(
-            self._rows.page,
+            self._folders.page,
             caller.account,
             operation.context_id,
             folder,
@@ -105,6 +116,8 @@ class FileRules:
         """
         path = normalize_path(operation.file_path, self._limits)
         await self._hops.read(self._rows.check_writable, caller.account, operation.context_id, path)
+        if self._bucket_urls is not None:
+            return await self._bucket_urls.for_upload(caller, operation.context_id, path)
         return await self._presign(PUT, operation.context_id, path)
 
     async def download_url(self, caller: Caller, operation: GetFileDownloadUrl) -> PresignedUrl:
@@ -114,8 +127,10 @@ class FileRules:
             InvalidPath, ContextNotFound, FileNotFound: as named.
         """
         path = normalize_path(operation.file_path, self._limits)
-        self._rows.open(caller.account, operation.context_id, path)
+        opened = await self._hops.point(self._rows.open, caller.account, operation.context_id, path)
         self._uses.note(operation.context_id)
+        if self._bucket_urls is not None:
+            return await self._bucket_urls.for_download(caller, operation.context_id, opened)
         return await self._presign(GET, operation.context_id, path)
 
     async def delete(self, caller: Caller, operation: DeleteFile) -> None:
@@ -147,9 +162,11 @@ class FileRules:
         if operation.offset < 0 or (operation.length or 0) < 0:
             raise InvalidArgument("offset and length must not be negative")
         if operation.version is not None:
-            opened = self._rows.open_version(caller.account, operation.context_id, path, operation.version)
+            opened = await self._hops.point(
+                self._rows.open_version, caller.account, operation.context_id, path, operation.version
+            )
         else:
-            opened = self._rows.open(caller.account, operation.context_id, path)
+            opened = await self._hops.point(self._rows.open, caller.account, operation.context_id, path)
         self._uses.note(operation.context_id)
         length = self._limits.max_read_bytes
         if operation.length is not None:
@@ -197,13 +214,14 @@ class FileRules:
                 "written at once; send the file by an upload URL"
             )
 
-    def open(self, caller: Caller, context_id: str, file_path: str) -> OpenedFile:
+    async def open(self, caller: Caller, context_id: str, file_path: str) -> OpenedFile:
         """Look a file up for `stream`.
 
         Raises:
             InvalidPath, ContextNotFound, FileNotFound: as named.
         """
-        return self._rows.open(caller.account, context_id, normalize_path(file_path, self._limits))
+        path = normalize_path(file_path, self._limits)
+        return await self._hops.point(self._rows.open, caller.account, context_id, path)
 
     async def stream(self, opened: OpenedFile, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes of a version from `start` up to but not including `end`, a few at a time."""
@@ -231,13 +249,18 @@ class FileRules:
 
         Raises:
             FileTooLarge: more than `limits.max_file_bytes`.
+            QuotaExceeded: the account has no room for it.
             FileExists, VersionConflict: the condition does not hold; nothing changed.
             InvalidPath, ContextNotFound, PathConflict: as named; nothing changed.
         """
         path = normalize_path(file_path, self._limits)
-        await self._hops.read(
-            self._rows.check_writable, caller.account, context_id, path, condition, size_bytes=size_bytes
-        )
+        if size_bytes is None or size_bytes > self._limits.max_inline_bytes:
+            # What is small comes whole before its row is written, which is refused for the same.
+            await self._hops.read(
+                self._rows.check_writable, caller.account, context_id, path, condition, size_bytes=size_bytes
+            )
+            if size_bytes is not None:
+                await self._hops.read(self._accounts.check_room, caller.account, context_id, path, size_bytes)
         digest = hashlib.sha256()
         stored_bytes = 0
 

@@ -141,7 +141,6 @@ class HistoryRules:
         path = normalize_folder(operation.path, self._limits)
         deadline = anyio.current_time() + _MAX_CLEARING_S
         while True:
-            # Looked at each time: what the sweep takes while this waits would pass for what was not there then.
             as_of = self._moment(operation.as_of)
             try:
                 return await self._hops.write(
@@ -152,6 +151,7 @@ class HistoryRules:
                     as_of,
                     actor=caller.actor,
                     now=self._clock(),
+                    demand_kept=lambda: self._moment(operation.as_of),
                 )
             except StillClearing as error:
                 if anyio.current_time() > deadline:

@@ -5,11 +5,12 @@ Whatever goes wrong is answered in the envelope of the dialect that asked, with 
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from urllib.parse import unquote
 
 import anyio
@@ -18,13 +19,26 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from ctx_mcp.domain.errors import AccessDenied, AGBError, FileTooLarge, StoreUnusable, Unauthenticated, UnknownOperation
+from ctx_mcp.domain.errors import (
+    AccessDenied,
+    AGBError,
+    FileTooLarge,
+    StoreUnusable,
+    TooManyRequests,
+    Unauthenticated,
+    UnknownOperation,
+)
 from ctx_mcp.domain.identity import new_request_id
 from ctx_mcp.domain.models import Caller
+from ctx_mcp.service.authority import Authority
+from ctx_mcp.service.http_calls import IdentifiedApp, answering_request
 from ctx_mcp.service.http_files import FileEndpoint
 from ctx_mcp.service.local import LocalService
+from ctx_mcp.service.refusal_log import CALLER_KEY, REFUSED_KEY
 from ctx_mcp.service.urls import FILES_PREFIX
+from ctx_mcp.telemetry.calls import note_outcome, request_id_for_error
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
@@ -41,30 +55,12 @@ _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
-class ApiKeys:
-    """Which account a bearer key stands for. Keys are compared by digest, so that timing tells nothing."""
-
-    def __init__(self, accounts: Mapping[str, str]) -> None:
-        self._accounts = {_digest(key): account for key, account in accounts.items()}
-
-    def account_of(self, key: str | None) -> str:
-        """Return the account of a key.
-
-        Raises:
-            Unauthenticated: no key, or an unknown one.
-        """
-        account = self._accounts.get(_digest(key)) if key else None
-        if account is None:
-            raise Unauthenticated("the API key is missing or not known here; send 'Authorization: Bearer <key>'")
-        return account
-
-
 class ApiEndpoint:
     """Answers the calls of all dialects."""
 
-    def __init__(self, service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> None:
+    def __init__(self, service: LocalService, authority: Authority, dialects: Sequence[Dialect]) -> None:
         self._service = service
-        self._keys = keys
+        self._authority = authority
         self._dialects = dialects
         # The largest call is a WriteFile of the native dialect, its content in base64.
         self._max_body_bytes = service.limits.max_write_bytes * 3 // 2 + 64 * 1024
@@ -77,11 +73,12 @@ class ApiEndpoint:
         try:
             return _response(await self._answer(dialect, request, path))
         except AGBError as error:
-            return _response(dialect.spell_error(_for_outsiders(error)))
+            request.scope[REFUSED_KEY] = error.http_status
+            return _refused(dialect, _for_outsiders(error))
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception:
-            error = AGBError("internal error; the service's log has the cause", request_id=new_request_id())
+            error = _unforeseen()
             _logger.exception("request %s to %s failed", error.request_id, path)
             return _response(dialect.spell_error(error))
 
@@ -92,13 +89,24 @@ class ApiEndpoint:
         head = HttpRequest(request.method, path, dict(request.query_params), headers)
         if not dialect.has_key_in_body:
             # Strangers are turned away before their body is read.
-            self._keys.account_of(dialect.read_key(head))
+            await self._identify(dialect.read_key(head), request)
         limit = _MAX_FORM_BYTES if dialect.has_key_in_body else self._max_body_bytes
         message = replace(head, body=await _read_body(request, limit))
-        caller = Caller(self._keys.account_of(dialect.read_key(message)), actor=_actor(headers))
+        caller = replace(await self._identify(dialect.read_key(message), request), actor=_actor(headers))
         operation = dialect.read_request(message)
         reply = await self._service.handle(caller, operation)
         return dialect.spell_reply(operation, reply)
+
+    async def _identify(self, key: str | None, request: Request) -> Caller:
+        try:
+            caller = request.scope[CALLER_KEY] = await self._authority.identify(key)
+        except Unauthenticated as error:
+            error.request_id = error.request_id or new_request_id()
+            address = request.client.host if request.client is not None else ""
+            actor = f"{address} {_actor(request.headers)}".strip()
+            await self._service.admission.note_stranger(self._service.keys, key, error, actor=actor)
+            raise
+        return caller
 
 
 def _takes(dialect: Dialect, method: str, path: str) -> bool:
@@ -106,16 +114,30 @@ def _takes(dialect: Dialect, method: str, path: str) -> bool:
     return dialect.serves(path) and (method == "POST" or not dialect.has_key_in_body)
 
 
-def files_app(service: LocalService) -> Starlette:
-    """Return an app that serves presigned URLs only, to callers that name this machine as Host."""
-    return Starlette(routes=[_files_route(service, _loopback_only)], exception_handlers={HTTPException: _unrouted})
+def files_app(service: LocalService, *, any_host: bool = False) -> ASGIApp:
+    """Return an app that serves presigned URLs only, to callers that name this machine as Host.
+
+    Args:
+        any_host: leave it to the caller which names are this server's.
+    """
+    routes = [_files_route(service, _no_check if any_host else _loopback_only)]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+    return IdentifiedApp(app, partial(_route_of, ()), answering_request)
 
 
-def service_app(service: LocalService, keys: ApiKeys, dialects: Sequence[Dialect]) -> Starlette:
+def service_app(service: LocalService, authority: Authority, dialects: Sequence[Dialect]) -> ASGIApp:
     """Return the app of the whole service."""
-    api = Route("/{path:path}", ApiEndpoint(service, keys, dialects).serve, methods=_METHODS)
-    routes = [_files_route(service, lambda _: None), api]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+    api = Route("/{path:path}", ApiEndpoint(service, authority, dialects).serve, methods=_METHODS)
+    routes = [_files_route(service, _no_check), api]
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _unrouted})
+    return IdentifiedApp(app, partial(_route_of, dialects), answering_request)
+
+
+def _route_of(dialects: Sequence[Dialect], path: str) -> str:
+    """Name the kind of a request, for metrics and traces."""
+    if path.startswith(FILES_PREFIX):
+        return "files"
+    return next((dialect.name for dialect in dialects if dialect.serves("/" + path.lstrip("/"))), "other")
 
 
 def _files_route(service: LocalService, check: Callable[[Request], None]) -> Route:
@@ -129,11 +151,15 @@ def _files_route(service: LocalService, check: Callable[[Request], None]) -> Rou
             await _drain(request)
             return _refusal(_for_outsiders(error))
         except Exception:
-            error = AGBError("internal error; the service's log has the cause", request_id=new_request_id())
+            error = _unforeseen()
             _logger.exception("file request %s failed", error.request_id)
             return _refusal(error)
 
     return Route(FILES_PREFIX + "{context_id}/{path:path}", endpoint, methods=_METHODS)
+
+
+def _no_check(_: Request) -> None:
+    """Take a request under any name."""
 
 
 def _loopback_only(request: Request) -> None:
@@ -145,11 +171,18 @@ def _loopback_only(request: Request) -> None:
 
 def _for_outsiders(error: AGBError) -> AGBError:
     """Give an error its request id, and keep to the log what a store failure tells of this machine."""
-    error.request_id = error.request_id or new_request_id()
+    error.request_id = error.request_id or request_id_for_error()
+    note_outcome(error)
     if not isinstance(error, StoreUnusable):
         return error
     _logger.error("request %s: %s", error.request_id, error.message)
     return StoreUnusable("the service's store cannot be used right now; try later", request_id=error.request_id)
+
+
+def _unforeseen() -> AGBError:
+    error = AGBError("internal error; the service's log has the cause", request_id=request_id_for_error())
+    note_outcome(error)
+    return error
 
 
 async def _read_body(request: Request, limit: int) -> bytes:
@@ -175,12 +208,12 @@ async def _unrouted(request: Request, _: Exception) -> Response:
     """Answer what no route takes, in the envelope like everything else."""
     path: str = request.scope["path"]
     text = f"there is nothing at {request.method} {path[:100]}; use a presigned URL as it was given"
-    return _refusal(UnknownOperation(text, request_id=new_request_id()))
+    return _refusal(_for_outsiders(UnknownOperation(text)))
 
 
 def _refusal(error: AGBError) -> Response:
     """Answer a file request that failed, and close the connection: its body may not have been read."""
-    response = _response(AgbDialect().spell_error(error))
+    response = _refused(AgbDialect(), error)
     response.headers["connection"] = "close"
     return response
 
@@ -190,12 +223,16 @@ def _actor(headers: Mapping[str, str]) -> str:
     return "".join(character for character in told if character.isprintable())[:_MAX_ACTOR_CHARS]
 
 
+def _refused(dialect: Dialect, error: AGBError) -> Response:
+    response = _response(dialect.spell_error(error))
+    if isinstance(error, TooManyRequests) and error.retry_after_s is not None:
+        # In whole seconds, whatever the dialect. Source: RFC 9110 §10.2.3.
+        response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    return response
+
+
 def _response(answer: HttpAnswer) -> Response:
     headers = dict(answer.headers)
     if answer.status == 401:
         headers["www-authenticate"] = "Bearer"
     return Response(answer.body, answer.status, headers, media_type="application/json")
-
-
-def _digest(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()

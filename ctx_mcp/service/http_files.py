@@ -9,6 +9,7 @@ import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from email.utils import format_datetime
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
@@ -20,7 +21,7 @@ from ctx_mcp.domain.errors import (
     UnsupportedOperation,
     VersionConflict,
 )
-from ctx_mcp.domain.models import FileEntry
+from ctx_mcp.domain.models import Caller, FileEntry
 from ctx_mcp.domain.paths import normalize_path
 from ctx_mcp.service.local import LocalService
 from ctx_mcp.store.files import WriteCondition
@@ -67,25 +68,28 @@ class FileEndpoint:
         if_match = request.headers.get("if-match")
         if if_match is not None and "," in if_match:
             raise InvalidArgument("If-Match with several etags is not supported for uploads; give one")
+        condition = WriteCondition(
+            if_match=if_match.strip('"') if if_match else None,
+            is_new="if-none-match" in request.headers,
+            is_strict=_STRICT in re.split(r"[,;]\s*", request.headers.get("prefer", "").lower()),
+        )
+        size_bytes = None if declared is None else int(declared)
+        owner = await self._enter(context_id)
+        where = (owner, context_id, path)
+        receive = partial(self._service.files.receive, *where, _body(request), condition, size_bytes=size_bytes)
         try:
-            entry = await self._service.files.receive(
-                self._service.owner_of(context_id),
-                context_id,
-                path,
-                _body(request),
-                WriteCondition(
-                    if_match=if_match.strip('"') if if_match else None,
-                    is_new="if-none-match" in request.headers,
-                    is_strict=_STRICT in re.split(r"[,;]\s*", request.headers.get("prefer", "").lower()),
-                ),
-                size_bytes=None if declared is None else int(declared),
-            )
+            entry = await self._service.admission.upload(*where, receive)
         except FileExists as error:
             raise _FileStands(error.message) from error
         return Response(status_code=200, headers={"ETag": f'"{entry.etag}"'})
 
+    async def _enter(self, context_id: str) -> Caller:
+        owner = await self._service.owner_of(context_id)
+        await self._service.admission.enter_by_url(owner)
+        return owner
+
     async def _get(self, request: Request, context_id: str, path: str) -> Response:
-        opened = self._service.files.open(self._service.owner_of(context_id), context_id, path)
+        opened = await self._service.files.open(await self._enter(context_id), context_id, path)
         headers = _headers(opened.entry)
         if not _names(request.headers.get("if-match", "*"), headers["ETag"], weakly=False):
             raise VersionConflict(f"{path!r} has the etag {headers['ETag']} now; ask without If-Match to get it")

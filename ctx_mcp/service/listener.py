@@ -16,6 +16,7 @@ from anyio.abc import TaskGroup
 from starlette.types import ASGIApp
 
 from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.service.http_protocol import protocol_with
 from ctx_mcp.service.tls import context_factory
 
 _CUT_S = 1.0
@@ -121,12 +122,13 @@ class Listener:
         self.base_url = f"{'https' if self._tls else 'http'}://{shown}:{port}"
         config = uvicorn.Config(
             self._app,
-            http="h11",
+            http=protocol_with(),
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             ssl_context_factory=context_factory(self._tls),
         )
         self._server = _Server(config, grace_s=self._grace_s)

@@ -53,7 +53,7 @@ class RemoteSyncs:
             has_history: whether that service keeps the versions that are overwritten.
         """
         self.changes = ChangeHub()
-        self._hops = hops = Hops()
+        self._hops = hops = Hops.of(store.database)
         self._rows = store.sync
         self._contexts = store.contexts
         self._find_context = find_context

@@ -37,7 +37,7 @@ from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.files import FileRules
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.store.files import OpenedFile, StoredContent, Written
-from ctx_mcp.store.objects import DiskObjects
+from ctx_mcp.store.objects import Objects
 from ctx_mcp.store.store import Store
 from ctx_mcp.wire.operations import EditFile, WriteFile
 
@@ -95,7 +95,7 @@ class RewriteRules:
             return made.keep(chain(self._objects.read_ahead(made.read(opened.content)), [addition]))
 
         written = await self._rewrite(caller, operation.context_id, path, change, made)
-        return written.entry if written is not None else self._files.open(caller, operation.context_id, path).entry
+        return await self._entry(caller, operation, path, written)
 
     async def edit(self, caller: Caller, operation: EditFile) -> EditedFile:
         """Replace texts in a file, all or none.
@@ -118,7 +118,7 @@ class RewriteRules:
                 most = self._limits.max_edit_bytes
                 raise FileTooLarge(f"{path!r} has {opened.entry.size_bytes} bytes; files up to {most} can be edited")
             old = b"".join(made.read(opened.content))
-            edited = apply_edits(old, operation.edits, path=path)
+            edited = apply_edits(old, operation.edits, path=path, limits=self._limits)
             last[:] = [edited]
             return None if edited.content == old else edited.content
 
@@ -129,7 +129,7 @@ class RewriteRules:
 
         try:
             if operation.dry_run:
-                opened = self._files.open(caller, operation.context_id, path)
+                opened = await self._files.open(caller, operation.context_id, path)
                 is_changed = await self._hops.read(apply, opened) is not None
                 return _edited(opened.entry, last[0], is_changed=is_changed)
             written = await self._rewrite(caller, operation.context_id, path, change, made)
@@ -142,7 +142,7 @@ class RewriteRules:
             if later is None:
                 raise
             raise TextNotFound(f"{error.message}\n{later}") from error
-        entry = written.entry if written is not None else self._files.open(caller, operation.context_id, path).entry
+        entry = await self._entry(caller, operation, path, written)
         return _edited(entry, last[0], is_changed=written is not None)
 
     def _change_that_took(self, caller: Caller, operation: EditFile, path: str, made: _MadeContents) -> str | None:
@@ -166,13 +166,21 @@ class RewriteRules:
                     return f"It was there until version {later.etag}{by} changed it:\n{diff[diff.find('@@') :]}"
         return None
 
+    async def _entry(
+        self, caller: Caller, operation: WriteFile | EditFile, path: str, written: Written | None
+    ) -> FileEntry:
+        """Return what was written, or what stands there where there was nothing to write."""
+        if written is not None:
+            return written.entry
+        return (await self._files.open(caller, operation.context_id, path)).entry
+
     async def _rewrite(
         self, caller: Caller, context_id: str, path: str, change: Change, made: _MadeContents
     ) -> Written | None:
         """Have `change` make the next version; objects that it made and no row names are removed again."""
         prepared: dict[str | None, StoredContent | None] = {}
         try:
-            early = self._files.open(caller, context_id, path)
+            early = await self._files.open(caller, context_id, path)
         except FileNotFound:
             early = None
         try:
@@ -220,7 +228,7 @@ class RewriteRules:
 class _MadeContents:
     """Reads and keeps bytes in the thread that calls; `contents` are those kept in the object store, in order."""
 
-    objects: DiskObjects
+    objects: Objects
     limits: Limits
     contents: list[StoredContent] = field(default_factory=list[StoredContent])
 

@@ -11,7 +11,7 @@ import anyio.to_thread
 from ctx_mcp.domain.errors import AGBError, StoreUnusable
 from ctx_mcp.domain.limits import MIB
 from ctx_mcp.search.text_matches import text_of
-from ctx_mcp.store.objects import DiskObjects
+from ctx_mcp.store.objects import Objects
 from ctx_mcp.store.search import FoundContent, NewContent, SearchRows, Stamp
 from ctx_mcp.store.search_index import IndexedText, SearchIndex, Watermark, fold
 
@@ -30,7 +30,7 @@ class IndexBuilder:
     Any number of processes may do so on one index: each step goes on where the last one of any of them ended.
     """
 
-    def __init__(self, rows: SearchRows, objects: DiskObjects, index: SearchIndex) -> None:
+    def __init__(self, rows: SearchRows, objects: Objects, index: SearchIndex) -> None:
         self._rows = rows
         self._objects = objects
         self._index = index

@@ -10,7 +10,7 @@ from ctx_mcp.domain.limits import MIB
 from ctx_mcp.domain.models import SearchPage
 from ctx_mcp.search.asked import Position, SearchPlan
 from ctx_mcp.search.page import PageInMaking
-from ctx_mcp.store.objects import DiskObjects
+from ctx_mcp.store.objects import Objects
 from ctx_mcp.store.search import FoundContent, FoundFile, Place, SearchRows
 from ctx_mcp.store.search_index import Candidates, SearchIndex
 
@@ -26,7 +26,7 @@ class SearchRun:
     def __init__(
         self,
         rows: SearchRows,
-        objects: DiskObjects,
+        objects: Objects,
         index: SearchIndex,
         account: str,
         context_id: str,

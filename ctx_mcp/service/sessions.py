@@ -317,7 +317,9 @@ class SessionRules:
             if not await anyio.to_thread.run_sync(self._folders.allows, replica.folder):
                 continue
             try:
-                context = self._store.contexts.get(caller.account, context_id=replica.context_id)
+                context = await self._hops.point(
+                    self._store.contexts.get, caller.account, context_id=replica.context_id
+                )
             except ContextNotFound:
                 continue
             found.append(Binding(replica.context_id, replica.folder, replica.context_path, None, context.name))

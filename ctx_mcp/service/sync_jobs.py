@@ -28,6 +28,7 @@ from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode, SyncNote
 from ctx_mcp.domain.trees import Progress
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
+from ctx_mcp.service.renewing import LeaseKeeper
 from ctx_mcp.service.sync_parameters import SyncParameters
 from ctx_mcp.store.store import Store
 from ctx_mcp.store.sync_tasks import ClaimedSync
@@ -89,6 +90,7 @@ class SyncJobs:
         self._threads = anyio.CapacityLimiter(_AT_ONCE)
         self._stops: dict[str, threading.Event] = {}
         self._news = anyio.Event()
+        self._leases = LeaseKeeper(store.tasks, hops, clock, lease_s=limits.lease_s)
 
     def tell_news(self) -> None:
         """Look for tasks now rather than within a lease."""
@@ -138,7 +140,10 @@ class SyncJobs:
         publish = partial(self._hub.publish, claimed.replica.account, claimed.replica.context_id)
         run = SyncRun(claimed, owner, stop.is_set, lambda: loop.call_soon_threadsafe(publish))
         try:
-            async with anyio.create_task_group() as group:
+            async with (
+                self._leases.kept(*run.lease, lost=stop.set),
+                anyio.create_task_group() as group,
+            ):
                 group.start_soon(_set_when_cancelled, stop)
                 await anyio.to_thread.run_sync(self._run, run, limiter=self._threads)
                 group.cancel_scope.cancel()
@@ -212,7 +217,7 @@ class SyncJobs:
         """
         options = self._options(asked)
         policy, mode = policy_from_json(asked.policy), SyncMode(asked.mode)
-        spool_dir = self._store.database.path.parent
+        spool_dir = self._store.data_dir
         with ExitStack() as resources:
             archive = open_archive_side(
                 resources, side, prefix=asked.context_path, policy=policy, mode=mode, spool_dir=spool_dir

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,18 +36,35 @@ _CHANGES_OF_CONTEXT = (PutFile, DropFile, CopyFile, KeepVersion)
 
 
 class StoreSides:
-    """Opens the sides of syncs with the contexts of one store."""
+    """Opens the sides of syncs with the contexts of one store.
 
-    def __init__(self, store: Store, limits: Limits, clock: Callable[[], datetime]) -> None:
+    `settle` makes versions of presigned uploads of a context, in the thread that calls it, and tells whether it did.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        settle: Callable[[str, str], bool] | None = None,
+    ) -> None:
         self._store = store
         self._limits = limits
         self._clock = clock
+        self._settle = settle
 
     def open(self, run: SyncRun) -> StoreSide:
-        """Return the side of one run; see `OpenSide`."""
+        """Return the side of one run, with what presigned URLs brought before it; see `OpenSide`.
+
+        Raises:
+            StoreUnusable: the object store does not say what came.
+        """
+        replica = run.claimed.replica
+        if self._settle is not None and self._settle(replica.account, replica.context_id):
+            run.tell_changed()
         return StoreSide(
             self._store,
-            run.claimed.replica,
+            replica,
             lease=run.lease,
             actor=f"sync of {run.claimed.task.path}",
             limits=self._limits,
@@ -84,6 +102,7 @@ class StoreSide:
         self._clock = clock
         self._tell_changed = tell_changed
         self._renewed_at_s = 0.0
+        self._progress = Progress()
         self._renewing = threading.Lock()
 
     def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
@@ -99,8 +118,15 @@ class StoreSide:
         return [content.inline if (content := known.get(file.version)) is not None else None for _, file in files]
 
     def hash_files(self, files: Sequence[FileAt]) -> list[str | None]:
-        # Every row of a file has its digest.
-        return [file.digest for _, file in files]
+        # Only what a presigned URL of an object store brought was never read here.
+        return [file.digest or self._hash(path, file) for path, file in files]
+
+    def _hash(self, path: str, file: ContextFile) -> str:
+        digest = hashlib.sha256()
+        for chunk in self.stream(path, file):
+            digest.update(chunk)
+            self.keep_alive(self._progress)
+        return digest.hexdigest()
 
     def stream(self, path: str, file: ContextFile) -> Iterator[bytes]:
         known = self._rows.read_contents(self._replica.account, self._replica.context_id, [file.version])
@@ -132,7 +158,7 @@ class StoreSide:
         )
         self._renewed_at_s = time.monotonic()
         for change, outcome in zip(changes, outcomes, strict=True):
-            if isinstance(change, PutFile | KeepVersion) and outcome.object_key != change.content.object_key:
+            if isinstance(change, PutFile | KeepVersion):
                 self._drop_or_repair(change.content, outcome)
         if any(isinstance(change, _CHANGES_OF_CONTEXT) for change in changes):
             self._tell_changed()
@@ -141,6 +167,9 @@ class StoreSide:
     def _drop_or_repair(self, content: NewContent, outcome: Outcome) -> None:
         """Remove bytes that are not needed: refused, or there already, unless that other copy has been lost."""
         lost = outcome.object_key
+        if content.object_key in (None, lost):
+            # What came inline has no object, even where the same bytes have one, for a presigned URL.
+            return
         if lost is not None and not self._objects.holds_blocking(lost, content.size_bytes):
             stored = StoredContent(content.digest, content.size_bytes, object_key=content.object_key)
             if self._files.repair_object(self._replica.account, lost, stored):
@@ -151,6 +180,7 @@ class StoreSide:
         """Do nothing: each commit left the base as it has to be."""
 
     def keep_alive(self, progress: Progress) -> None:
+        self._progress = progress
         if self._lease is None or time.monotonic() - self._renewed_at_s < _RENEW_EVERY_S:
             return
         with self._renewing:

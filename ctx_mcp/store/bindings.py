@@ -151,13 +151,16 @@ def drop_bindings(connection: Connection, session_id: str, *, has_own_folder: bo
     Replicas stay for the next session that binds the same, unless the folder goes with the session.
     """
     rows = connection.execute(select(bindings).where(bindings.c.session_id == session_id)).all()
+    internal = contexts.c.context_id.in_([row.context_id for row in rows if row.kind != DATA])
+    living = select(contexts).where(internal, contexts.c.deleted_at.is_(None)).order_by(contexts.c.context_id)
+    # Contexts are locked before tasks, everywhere.
+    hidden = connection.execute(living.with_for_update(key_share=True)).all()
     connection.execute(delete(bindings).where(bindings.c.session_id == session_id))
     moment = to_micros(now)
     left = and_(tasks.c.session_id == session_id, text(ACTIVE_TASK))
     ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment, "lease_until": None}
     connection.execute(update(tasks).where(left).values(ended))
-    internal = contexts.c.context_id.in_([row.context_id for row in rows if row.kind != DATA])
-    for context in connection.execute(select(contexts).where(internal, contexts.c.deleted_at.is_(None))).all():
+    for context in hidden:
         delete_context(connection, context, now=now)
     useless = [row.replica_id for row in rows if has_own_folder or row.kind != DATA]
     connection.execute(delete(base_files).where(base_files.c.replica_id.in_(useless)))

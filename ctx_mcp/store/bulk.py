@@ -10,30 +10,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
-from sqlalchemy import Connection, Table, insert
-from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy import Connection, Table
+
+from ctx_mcp.store.statements import POSTGRESQL, Sql, run_many, run_sql
 
 _ROWS = 100
+_ARRAYS = {str: "?::text[]", int: "?::bigint[]", bytes: "?::bytea[]"}
 
 
 class BulkInsert:
     """Rows are tuples in the order of the table's columns."""
 
     def __init__(self, table: Table, *, replaces: bool = False) -> None:
-        statement = insert(table).prefix_with("OR REPLACE") if replaces else insert(table)
-        self._one = str(statement.compile(dialect=pysqlite.dialect(paramstyle="qmark")))
+        start = f"INSERT INTO {table.name} ({', '.join(table.columns.keys())})"
         row = f"({', '.join('?' * len(table.columns))})"
-        self._many = f"{self._one.rpartition('VALUES')[0]}VALUES {', '.join([row] * _ROWS)}"
+        end = _replacement(table) if replaces else ""
+        arrays = ", ".join(_ARRAYS[column.type.python_type] for column in table.columns)
+        self._one = Sql(f"{start} VALUES {row}{end}")
+        self._many = Sql(f"{start} VALUES {', '.join([row] * _ROWS)}{end}")
+        self._columns = Sql(f"{start} SELECT * FROM unnest({arrays}){end}")  # noqa: S608 - names of ours
 
     def run(self, connection: Connection, rows: Sequence[tuple[object, ...]]) -> None:
-        """Insert the rows in their order; `replaces` lets a later one take the place of one with the same key."""
+        """Insert the rows in their order; with `replaces`, in place of stored ones. No two have the same key."""
+        if connection.dialect.name == POSTGRESQL and len(rows) > 1:
+            # psycopg reads a statement with a thousand placeholders anew each time, for longer than its rows take.
+            run_sql(connection, self._columns, [list(values) for values in zip(*rows, strict=True)])
+            return
         full = len(rows) - len(rows) % _ROWS
         for start in range(0, full, _ROWS):
-            connection.exec_driver_sql(self._many, tuple(chain.from_iterable(rows[start : start + _ROWS])))
+            run_sql(connection, self._many, tuple(chain.from_iterable(rows[start : start + _ROWS])))
         run_many(connection, self._one, rows[full:])
 
 
-def run_many(connection: Connection, statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Run a statement once for each row of parameters."""
-    if rows:
-        connection.exec_driver_sql(statement, rows[0] if len(rows) == 1 else list(rows))
+def _replacement(table: Table) -> str:
+    key = table.primary_key.columns.keys()
+    changed = ", ".join(f"{column.name} = excluded.{column.name}" for column in table.columns if column.name not in key)
+    return f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"

@@ -1,32 +1,36 @@
 """What changed in the rows since somebody last looked, whichever process changed it.
 
-A context's revision rises with each change of it, and each change of a file makes a version with a higher number than
-all before: both are written in the transaction of the change itself. Source: docs/storage.md.
+A context's revision rises with each change of it, and each change of a file makes a version that is later and has a
+higher number than all of the context before: both are written in the transaction of the change itself. Source:
+docs/storage.md.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from ctx_mcp.store.contexts import INTERNAL_MARK
 from ctx_mcp.store.database import Database
+from ctx_mcp.store.statements import Sql
 
 MAX_PATHS = 500
 """Most changed paths one look tells; more of them are told as a change of everything."""
-_CONTEXTS = (
-    "SELECT context_id, revision, generation, name, deleted_at IS NOT NULL FROM contexts "
-    "WHERE account = ? AND context_id IN (SELECT value FROM json_each(?))"
+_CONTEXTS = Sql(
+    "SELECT contexts.context_id, revision, generation, name, deleted_at IS NOT NULL,"
+    " coalesce(versions.created_at, 0), coalesce(version_id, 0)"
+    " FROM {wanted} LEFT JOIN versions ON version_id = (SELECT newest.version_id FROM versions AS newest"
+    " WHERE newest.context_id = contexts.context_id ORDER BY newest.created_at DESC, newest.version_id DESC LIMIT 1)",
+    table="contexts",
+    on="account = ? AND contexts.context_id = {text}",
 )
-# What a clear buries is not told file by file: its generation says it. The plus keeps the database from reading all
-# versions of the context rather than the newest of the table.
-_PATHS = (
-    "SELECT context_id, path FROM versions WHERE version_id > ? AND version_id <= ? AND kind <> 'clear' "
-    "AND +context_id IN (SELECT value FROM json_each(?)) LIMIT ?"
+# What a clear buries is not told file by file: its generation says it.
+_PATHS = Sql(
+    "SELECT context_id, path FROM versions WHERE context_id = ? AND created_at >= ? AND version_id > ?"
+    " AND kind <> 'clear' LIMIT ?"
 )
-_LAST_VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'versions'"
-_LISTED = "SELECT context_id, name FROM contexts WHERE account = ? AND deleted_at IS NULL"
+_LISTED = Sql("SELECT context_id, name FROM contexts WHERE account = ? AND deleted_at IS NULL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,9 @@ class ContextMark:
     generation: int
     name: str
     is_deleted: bool
+    changed_at: int
+    """When its newest version was made, which `last_version` is the number of; both 0 where there is none."""
+    last_version: int
 
     @property
     def listed_name(self) -> str | None:
@@ -50,7 +57,6 @@ class Look:
 
     contexts: dict[str, ContextMark]
     paths: frozenset[tuple[str, str]] | None
-    last_version: int
 
 
 class ChangeRows:
@@ -63,19 +69,21 @@ class ChangeRows:
         """Return a number that is another one after each commit, of this process or another: some microseconds."""
         return self._database.commit_mark()
 
-    def look(self, account: str, context_ids: Collection[str], *, after_version: int | None) -> Look:
-        """Return how these contexts stand, and which of their paths changed behind `after_version`.
+    def look(self, account: str, context_ids: Collection[str], *, before: Mapping[str, ContextMark]) -> Look:
+        """Return how these contexts stand, and which paths changed of those that `before` tells an older state of.
 
-        It reads few rows, by their keys, and so is fit for the event loop. Without `after_version` no paths are told.
+        It reads few rows, by their keys, and so is fit for the event loop.
         """
-        ids = json.dumps(list(context_ids))
         with self._database.point_rows() as cursor:
-            (last,) = cursor.execute(_LAST_VERSION).fetchone() or (0,)
-            rows = cursor.execute(_CONTEXTS, (account, ids)).fetchall()
-            marks = {row[0]: ContextMark(row[1], row[2], row[3], bool(row[4])) for row in rows}
-            since = last if after_version is None else after_version
-            changed = cursor.execute(_PATHS, (since, last, json.dumps(list(marks)), MAX_PATHS + 1)).fetchall()
-        return Look(marks, None if len(changed) > MAX_PATHS else frozenset(changed), last)
+            rows = cursor.execute(_CONTEXTS, (json.dumps(list(context_ids)), account)).fetchall()
+            marks = {row[0]: ContextMark(row[1], row[2], row[3], bool(row[4]), row[5], row[6]) for row in rows}
+            paths: set[tuple[str, str]] = set()
+            for context_id, mark in marks.items():
+                was = before.get(context_id)
+                if was is not None and was.revision != mark.revision and len(paths) <= MAX_PATHS:
+                    since = (context_id, was.changed_at, was.last_version, MAX_PATHS + 1)
+                    paths.update((row[0], row[1]) for row in cursor.execute(_PATHS, since))
+        return Look(marks, None if len(paths) > MAX_PATHS else frozenset(paths))
 
     def listed(self, account: str) -> dict[str, str]:
         """Return the name of every context of the account under its id, as lists show them."""

@@ -12,8 +12,10 @@ from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import ContextNotFound, InvalidArgument, NameTaken
 from ctx_mcp.domain.identity import new_context_id
 from ctx_mcp.domain.models import ContextRecord, ContextState, TaskState
-from ctx_mcp.store.database import AnyRow, Database, PointQuery
-from ctx_mcp.store.schema import ACTIVE_TASK, base_files, bindings, contexts, replicas, tasks
+from ctx_mcp.store.accounting import IS_METERED, NO_GROWTH, Growth, hold_account, is_metered, note_change
+from ctx_mcp.store.database import AnyRow, Database, note_changed_context, retried
+from ctx_mcp.store.schema import ACTIVE_TASK, INTERNAL_MARK, base_files, bindings, contexts, replicas, tasks
+from ctx_mcp.store.statements import PointQuery
 
 _COLUMNS = (
     contexts.c.context_id,
@@ -22,8 +24,6 @@ _COLUMNS = (
     contexts.c.created_at,
     contexts.c.last_used_at,
 )
-INTERNAL_MARK = "\x01"
-"""First character of the names of internal contexts: no name that a user gives can hold it (`normalize_name`)."""
 _ALIVE = contexts.c.deleted_at.is_(None)
 _LISTED = and_(_ALIVE, contexts.c.name.not_like(INTERNAL_MARK + "%"))
 # Built once: spelling a statement costs as much as running it.
@@ -36,6 +36,11 @@ _BY_NAME = select(*_COLUMNS).where(
 
 _POINT_BY_ID = PointQuery(_BY_ID)
 _POINT_BY_NAME = PointQuery(_BY_NAME)
+_LIVING = select(contexts).where(
+    contexts.c.context_id == bindparam("context_id"), contexts.c.account == bindparam("account"), _ALIVE
+)
+# Not against those who name the row, as a new binding does: FOR NO KEY UPDATE.
+_LOCKED = _LIVING.with_for_update(key_share=True)
 _ACCOUNT = PointQuery(select(contexts.c.account).where(contexts.c.context_id == bindparam("context_id"), _ALIVE))
 
 
@@ -59,14 +64,14 @@ def living_context(connection: Connection, account: str, context_id: str, *, loc
     """Return the whole row of a context that is not deleted, inside the caller's transaction.
 
     Args:
-        lock: hold the row to the transaction's end, so that changes of one context follow each other. SQLite's
-            write lock does that anyway.
+        lock: hold the row to the transaction's end, so that changes of one context follow each other. Whoever locks
+            more takes them in the order docs/storage.md gives. SQLite's write lock does it anyway.
 
     Raises:
         ContextNotFound: none such in this account.
     """
-    query = select(contexts).where(contexts.c.context_id == context_id, contexts.c.account == account, _ALIVE)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    keys = {"context_id": context_id, "account": account}
+    row = connection.execute(_LOCKED if lock else _LIVING, keys).one_or_none()
     if row is None:
         raise not_found(context_id)
     return row
@@ -118,6 +123,7 @@ class ContextRows:
             raise not_found(context_id or name or "")
         return _record(row)
 
+    @retried
     def get_or_create(self, account: str, name: str, *, now: datetime) -> tuple[ContextRecord, bool]:
         """Return the context of this name and whether it was made just now; racing callers get the same one."""
         with self._database.write() as connection:
@@ -126,6 +132,7 @@ class ContextRows:
                 return _record(row), False
             return insert_context(connection, account, name, now=now), True
 
+    @retried
     def put_mirror(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
         """Have a row for a context that another service keeps, under its id and the name it has there.
 
@@ -146,8 +153,10 @@ class ContextRows:
                 synced = select(replicas.c.replica_id).where(replicas.c.context_id == context_id)
                 connection.execute(delete(base_files).where(base_files.c.replica_id.in_(synced)))
             if row.deleted_at is not None or row.name != name:
-                touch(connection, context_id, moment_of(row, now), name=name, deleted_at=None)
+                growth = _whole(row) if row.deleted_at is not None else NO_GROWTH
+                touch(connection, context_id, moment_of(row, now), growth, name=name, deleted_at=None)
 
+    @retried
     def rename(self, account: str, context_id: str, name: str, *, now: datetime) -> None:
         """Give a context another name; its id stays.
 
@@ -165,6 +174,7 @@ class ContextRows:
                 raise NameTaken(f"the name {name!r} belongs to the context {holder.context_id}; choose another name")
             touch(connection, context_id, moment_of(context, now), name=name)
 
+    @retried
     def delete(self, account: str, context_id: str, *, now: datetime) -> None:
         """Hide a context at once and end its tasks; rows and bytes stay until the retention ends.
 
@@ -174,6 +184,7 @@ class ContextRows:
         with self._database.write() as connection:
             delete_context(connection, living_context(connection, account, context_id, lock=True), now=now)
 
+    @retried
     def mark_used(self, context_id: str, *, now: datetime) -> None:
         """Note that a context was read; not a change of the context, so its revision stays."""
         moment = to_micros(now)
@@ -210,6 +221,7 @@ def insert_context(
         context_id: the id that it has elsewhere; a new one when not given.
     """
     record = ContextRecord(context_id or new_context_id(), name, ContextState.AVAILABLE, now, now)
+    hold_account(connection, account)
     connection.execute(
         insert(contexts).values(
             context_id=record.context_id,
@@ -220,6 +232,9 @@ def insert_context(
             last_used_at=to_micros(now),
         )
     )
+    growth = Growth(contexts=0 if name.startswith(INTERNAL_MARK) else 1)
+    note_change(connection, account, growth, is_counted=is_metered(connection, account))
+    note_changed_context(connection, record.context_id)
     return record
 
 
@@ -227,16 +242,29 @@ def delete_context(connection: Connection, context: AnyRow, *, now: datetime) ->
     """Hide a context and end its tasks, inside the caller's transaction; `context` is its row."""
     moment = moment_of(context, now)
     # Its clear, if one ran, ends with it: what is left of it is of no more interest.
-    touch(connection, context.context_id, moment, deleted_at=moment, state=ContextState.AVAILABLE)
+    freed = Growth(*(-count for count in _whole(context)))
+    touch(connection, context.context_id, moment, freed, deleted_at=moment, state=ContextState.AVAILABLE)
     running = and_(tasks.c.context_id == context.context_id, text(ACTIVE_TASK))
     ended = {"state": TaskState.CANCELLED, "updated_at": moment, "finished_at": moment}
     connection.execute(update(tasks).where(running).values(**ended))
 
 
-def touch(connection: Connection, context_id: str, moment: int, **changes: object) -> None:
-    """Change a context's row and raise its revision, which counts changes."""
+def touch(connection: Connection, context_id: str, moment: int, growth: Growth = NO_GROWTH, **changes: object) -> None:
+    """Change a context's row and raise its revision, which counts changes.
+
+    Args:
+        growth: what the change does to the use of the account.
+    """
     values = {"last_used_at": moment, "revision": contexts.c.revision + 1, **changes}
-    connection.execute(update(contexts).where(contexts.c.context_id == context_id).values(values))
+    changed = update(contexts).where(contexts.c.context_id == context_id).values(values)
+    account, is_counted = connection.execute(changed.returning(contexts.c.account, IS_METERED)).one()
+    note_change(connection, account, growth, is_counted=is_counted)
+    note_changed_context(connection, context_id)
+
+
+def _whole(context: AnyRow) -> Growth:
+    """Return what a context and its files count for."""
+    return Growth(context.size_bytes, context.file_count, 0 if context.name.startswith(INTERNAL_MARK) else 1)
 
 
 def _record(row: Any) -> ContextRecord:

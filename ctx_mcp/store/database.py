@@ -1,122 +1,176 @@
-"""Connections and transactions of the row store: SQLite in WAL mode.
+"""Connections and transactions of the row store, whichever engine holds the rows.
 
 Store methods are plain synchronous functions, one transaction each, so that cancelling the caller cannot cut a
-transaction in half; the service calls them in a worker thread. Writes begin IMMEDIATE on one connection, reads
-run on connections of their own and never see what is not committed. Source: docs/adr/0002.
+transaction in half; the service calls them in a worker thread. Source: docs/adr/0002. What the engines do differently
+is in `ctx_mcp.store.sqlite` and `ctx_mcp.store.postgres`.
 """
 
 from __future__ import annotations
 
-import os
-import secrets as random
-import sqlite3
-import threading
-from collections import namedtuple
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeAlias, cast
+import random
+import secrets as tokens
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import wraps
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeAlias, TypeVar
 
-from sqlalchemy import URL, Column, Connection, Engine, Row, Select, create_engine, event, insert, inspect, select, text
-from sqlalchemy.dialects.sqlite import pysqlite
+from sqlalchemy import Connection, Engine, Row, bindparam, insert, select
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
 
 from ctx_mcp.domain.errors import StoreUnusable
-from ctx_mcp.store.schema import SCHEMA_REVISION, secrets
+from ctx_mcp.store.schema import secrets
+from ctx_mcp.store.statements import DriverCursor, PointQuery
+from ctx_mcp.telemetry.steps import Counted, Layer, count, step
+
+if TYPE_CHECKING:
+    from ctx_mcp.store.migrating import Format
+    from ctx_mcp.store.notices import Listening
 
 AnyRow: TypeAlias = Row[*tuple[Any, ...]]
-_BUSY_TIMEOUT_MS = 60_000
-# 64 MiB: a sync of ten thousand small files is written once into the log, and not in between into the database too.
-_CHECKPOINT_PAGES = 16_000
-_WRITER_CACHE_KIB = 16 * 1024
-_MIGRATIONS = Path(__file__).with_name("migrations")
+P = ParamSpec("P")
+T = TypeVar("T")
+CHANGED = "ctx_mcp changed contexts"
+"""Under which name a connection that is to tell of changes keeps a set of their ids in its `info`."""
+_ANY_ROW = PointQuery(select(secrets.c.name).where(secrets.c.name == bindparam("name")))
+_TRIES = 12
+_FIRST_PAUSE_S = 0.002
+_LONGEST_PAUSE_S = 0.25
 
 
-class PointQuery:
-    """A statement that reads one row by its key, compiled once. Its parameters are texts."""
-
-    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
-        compiled = statement.compile(dialect=pysqlite.dialect(paramstyle="qmark"))
-        self.sql = str(compiled)
-        self.parameters: Sequence[str] = compiled.positiontup or ()
-        # Its fields are known at run time only, which the typed NamedTuple cannot say.
-        columns = cast("Sequence[Column[Any]]", statement.selected_columns)
-        self.row = cast("Any", namedtuple)("PointRow", [column.key for column in columns])  # noqa: PYI024
+class TransactionUndone(StoreUnusable):
+    """The engine undid a transaction for another one's sake; done again, it sees what the other one did."""
 
 
-class Database:
-    """The row store of one data folder. Thread-safe; several processes may hold the same folder open."""
+def retried(method: Callable[P, T]) -> Callable[P, T]:
+    """Do a method that writes again, from its start, when its transaction was undone for another one's sake.
 
-    def __init__(self, path: Path) -> None:
-        """Open the database file, making or migrating it when needed.
+    That is a deadlock, or a row that somebody else made or removed in the same moment. On SQLite there is none of it.
+    """
+
+    @wraps(method)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        pause_s = _FIRST_PAUSE_S
+        for _ in range(_TRIES - 1):
+            try:
+                return method(*args, **kwargs)
+            except TransactionUndone:
+                count(Counted.RETRIES)
+                # Of different length, so that two of them do not meet again.
+                time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        return method(*args, **kwargs)
+
+    return run
+
+
+def note_changed_context(connection: Connection, context_id: str) -> None:
+    """Have other processes told of a change of a context when the caller's transaction has been committed."""
+    changed: set[str] | None = connection.info.get(CHANGED)
+    if changed is not None:
+        changed.add(context_id)
+
+
+class Database(ABC):
+    """The rows of one store. Thread-safe; several processes may work on the same ones."""
+
+    engine: ClassVar[str]
+    """As SQLAlchemy names it."""
+    driver_error: ClassVar[type[Exception]]
+    """What the driver raises where SQLAlchemy is not in between."""
+    has_commit_order: ClassVar[bool]
+    """Whether rows become visible in the order of their numbers, so that none comes below the last one seen."""
+    tells_changes: ClassVar[bool] = False
+    """Whether processes are told of each other's changes (`listen`); else `commit_mark` is to be looked at."""
+    writer_count: ClassVar[int]
+    """How many threads of a process can write at once with any gain."""
+    reader_count: ClassVar[int]
+    point_reader_count: ClassVar[int]
+    """Likewise for `first` and `point_rows`; 0 where they are so quick that an event loop need not hop for them."""
+
+    def __init__(self, place: str) -> None:
+        """
+        Args:
+            place: where the rows are, as errors may tell it.
+        """
+        self.place = place
+        self.home: str | None = None
+        """Which machine's folders this process works on (`ctx_mcp.store.homes`); None: there are no others."""
+        self.format_before: Format | None = None
+        """What the tables were when they were opened; None: there were none."""
+        self._is_closed = False
+
+    @abstractmethod
+    def write(self) -> AbstractContextManager[Connection]:
+        """Give a connection inside a transaction that may change rows; leaving commits it durably.
 
         Raises:
-            StoreUnusable: the file is no database, was written by a newer version, or cannot be opened.
+            TransactionUndone: it was given up for another one; see `retried`.
         """
-        self.path = path
-        self._is_closed = False
-        try:
-            # Made here, so that nobody but the owner may read it; the files SQLite adds beside it follow suit.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            self._writer = _sqlite_engine(path, begin="BEGIN IMMEDIATE", connections=1)
-            self._reader = _sqlite_engine(path, begin="BEGIN", connections=8)
-            self._migrate()
-            self._point_lock = threading.Lock()
-            self._point = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            _prepare(self._point)
-        except (DBAPIError, sqlite3.Error, OSError) as error:
-            raise StoreUnusable(f"cannot open the data folder's database {path}: {error}") from error
 
-    @contextmanager
-    def write(self) -> Generator[Connection]:
-        """Give a connection inside a transaction that holds the write lock; leaving commits it durably."""
-        with self._in_use(), self._writer.begin() as connection:
-            yield connection
+    @abstractmethod
+    def migration(self) -> AbstractContextManager[Connection]:
+        """Do what `write` does, for as long as it takes, while no other process changes the tables."""
 
-    @contextmanager
-    def read(self) -> Generator[Connection]:
+    @abstractmethod
+    def read(self) -> AbstractContextManager[Connection]:
         """Give a connection that sees one committed state from its first query on."""
-        with self._in_use(), self._reader.connect() as connection:
-            yield connection
 
-    @contextmanager
-    def read_rows(self) -> Generator[sqlite3.Cursor]:
+    @abstractmethod
+    def read_rows(self) -> AbstractContextManager[DriverCursor]:
         """Give a driver cursor that sees one committed state: for many small lists, such as those of a sync's walk.
 
         SQLAlchemy's execution layer would take as long as their rows do.
         """
-        with self._in_use(), self._reader.connect() as connection, connection.begin():
-            yield cast("sqlite3.Cursor", connection.connection.cursor())
 
+    @abstractmethod
     def first(self, query: PointQuery, **parameters: str) -> Any | None:
         """Return the first row of a point query as of now, with its columns as attributes.
 
-        It runs on a driver connection that stays open and in no transaction, without SQLAlchemy's execution layer:
-        a tenth of the cost of `read`, and so fit for the event loop. Source: docs/adr/0002.
+        It runs on a connection in no transaction, without SQLAlchemy's execution layer. Source: docs/adr/0002.
         """
-        with self._point_lock, self._in_use():
-            row = self._point.execute(query.sql, [parameters[name] for name in query.parameters]).fetchone()
-        return None if row is None else query.row._make(row)
 
-    @contextmanager
-    def point_rows(self) -> Generator[sqlite3.Cursor]:
-        """Give a cursor on the connection of `first` that sees one committed state: for a few rows, by their keys."""
-        with self._point_lock, self._in_use():
-            self._point.execute("BEGIN")
-            try:
-                yield self._point.cursor()
-            finally:
-                self._point.execute("COMMIT")
+    @abstractmethod
+    def point_rows(self) -> AbstractContextManager[DriverCursor]:
+        """Give a cursor beside those of `read` that sees one committed state: for a few rows, by their keys."""
 
+    @abstractmethod
     def commit_mark(self) -> int:
-        """Return a number that is another one after each commit by anybody: a look into shared memory, no query.
+        """Return a number that is another one after each commit by anybody, at little cost."""
 
-        The connection of `first` never commits anything itself, which it would not count.
+    def listen(self) -> Listening:
+        """Hear of changes by any process from now on, where `tells_changes`.
+
+        Raises:
+            StoreUnusable: the database cannot be reached.
         """
-        with self._point_lock, self._in_use():
-            return self._point.execute("PRAGMA data_version").fetchone()[0]
+        raise NotImplementedError
 
+    @abstractmethod
+    def release_space(self) -> None:
+        """Give some of the space that removed rows took back to the disk."""
+
+    @abstractmethod
+    def connections_in_use(self) -> dict[str, int]:
+        """Return how many connections of each pool somebody works on now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections; whoever still asks is told so."""
+
+    def check(self) -> None:
+        """Ask for one row by its key.
+
+        Raises:
+            StoreUnusable: the database does not answer.
+        """
+        self.first(_ANY_ROW, name="")
+
+    @retried
     def secret(self, name: str) -> bytes:
         """Return the store's 32 random bytes under this name, made on first use and the same in every process."""
         query = select(secrets.c.value).where(secrets.c.name == name)
@@ -127,96 +181,50 @@ class Database:
         with self.write() as connection:
             value = connection.scalar(query)
             if value is None:
-                value = random.token_bytes(32)
+                value = tokens.token_bytes(32)
                 connection.execute(insert(secrets).values(name=name, value=value))
             return value
 
-    def close(self) -> None:
-        """Close all connections; whoever still asks is told so."""
-        self._is_closed = True
-        self._point.close()
-        self._reader.dispose()
-        self._writer.dispose()
+    def _in_use(self, call: str) -> _Use:
+        """Turn what the database says when it cannot go on (disk full, lock held) into the domain's error.
 
-    @contextmanager
-    def _in_use(self) -> Generator[None]:
-        """Turn what the database says when it cannot go on (disk full, lock held) into the domain's error."""
+        `call` is what observers name it by.
+        """
         if self._is_closed:
             raise StoreUnusable("the store is closed")
-        try:
-            yield
-        except DBAPIError as error:
-            raise StoreUnusable(f"the store's database {self.path} failed: {error.orig}") from error
-        except sqlite3.Error as error:
-            raise StoreUnusable(f"the store's database {self.path} failed: {error}") from error
+        return _Use(call, (DBAPIError, PoolTimeout, self.driver_error), self._translated)
 
-    def _migrate(self) -> None:
-        with self.read() as connection:
-            if _stored_revision(connection) == SCHEMA_REVISION:
-                return
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-        from alembic.util import CommandError
-
-        config = Config()
-        # A percent sign in the path of the installation would be read as the start of a reference.
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-        with self.write() as connection:
-            stored = _stored_revision(connection)
-            if stored == SCHEMA_REVISION:
-                return
-            if stored is not None:
-                try:
-                    ScriptDirectory.from_config(config).get_revision(stored)
-                except CommandError as error:
-                    raise StoreUnusable(
-                        f"the data folder {self.path.parent} has the stored format {stored}, which this version of "
-                        f"ctx-mcp (format {SCHEMA_REVISION}) does not know; use the newer ctx-mcp that wrote it"
-                    ) from error
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+    def _translated(self, error: Exception) -> StoreUnusable:
+        reason = error.orig if isinstance(error, DBAPIError) else error
+        return StoreUnusable(f"the store's database {self.place} failed: {reason}")
 
 
-def _stored_revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.scalar(text("SELECT version_num FROM alembic_version"))
+class _Use:
+    """One use of the database, as a step. A class: a generator would take a tenth of a point read."""
+
+    __slots__ = ("_foreign", "_step", "_translate")
+
+    def __init__(
+        self, call: str, foreign: tuple[type[Exception], ...], translate: Callable[[Exception], StoreUnusable]
+    ) -> None:
+        self._step = step(Layer.DATABASE, call)
+        self._foreign = foreign
+        self._translate = translate
+
+    def __enter__(self) -> None:
+        self._step.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, self._foreign):
+            self._step.__exit__(kind, error, trace)
+            return
+        translated = self._translate(error)
+        self._step.__exit__(type(translated), translated, trace)
+        raise translated from error
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-
-
-def _sqlite_engine(path: Path, *, begin: str, connections: int) -> Engine:
-    engine = create_engine(
-        # Not a text: a question mark or percent sign in the path would be read as part of a URL.
-        URL.create("sqlite", database=str(path)),
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        pool_timeout=_BUSY_TIMEOUT_MS / 1000,
-        # None gives the driver's own transaction control up; `begin` below is the only BEGIN there is.
-        connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
-    )
-
-    def prepare(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-        if path.stat().st_size == 0:
-            # Heeded by a new file only: lets the sweep give space back to the disk.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        _prepare(connection)
-        if connections == 1:
-            # The writer's: a batch of a sync must not spill its pages before it commits.
-            connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
-
-    def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    listen: Any = event.listen
-    listen(engine, "connect", prepare)
-    listen(engine, "begin", start)
-    return engine
+def in_use(engine: Engine) -> int:
+    """Return how many of an engine's connections somebody works on now."""
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, and_, bindparam, cast, select, update
+from sqlalchemy import BigInteger, and_, bindparam, cast, select, update
 
 from ctx_mcp.domain.clock import from_micros
 from ctx_mcp.domain.errors import FileExists, FileNotFound, PathConflict, VersionConflict, VersionNotFound
 from ctx_mcp.domain.models import FileEntry, FileKind
 from ctx_mcp.domain.paths import split_path
 from ctx_mcp.store.contexts import living_context, moment_of, not_found
-from ctx_mcp.store.database import Database, PointQuery
+from ctx_mcp.store.database import Database, retried
 from ctx_mcp.store.schema import contents, contexts, nodes, versions
+from ctx_mcp.store.statements import PointQuery
 from ctx_mcp.store.tree_edit import FileNode, StoredContent, TreeEdit
 
 _ALIVE = contexts.c.deleted_at.is_(None)
@@ -31,7 +32,7 @@ _OPEN_VERSION = PointQuery(
             versions,
             and_(
                 versions.c.context_id == contexts.c.context_id,
-                versions.c.version_id == cast(bindparam("version"), Integer),
+                versions.c.version_id == cast(bindparam("version"), BigInteger),
                 versions.c.path == bindparam("path"),
             ),
         ).outerjoin(contents, contents.c.content_id == versions.c.content_id)
@@ -44,13 +45,16 @@ _OPEN_QUERY = (
         contexts.outerjoin(
             nodes, and_(_CURRENT, nodes.c.parent == bindparam("parent"), nodes.c.name == bindparam("name"))
         )
-        .outerjoin(versions, versions.c.version_id == nodes.c.version_id)
+        # The context too, so that tables parted by it are looked up in one part (docs/sizing.md).
+        .outerjoin(
+            versions,
+            and_(versions.c.context_id == nodes.c.context_id, versions.c.version_id == nodes.c.version_id),
+        )
         .outerjoin(contents, contents.c.content_id == versions.c.content_id)
     )
     .where(contexts.c.context_id == bindparam("context"), contexts.c.account == bindparam("account"), _ALIVE)
 )
 _OPEN = PointQuery(_OPEN_QUERY)
-_LAST_NAME = "\U0010ffff" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,52 +153,6 @@ class FileRows:
         )
         return OpenedFile(entry, StoredContent(row.digest, row.size_bytes, row.inline, row.object_key))
 
-    def page(
-        self,
-        account: str,
-        context_id: str,
-        folder: str,
-        *,
-        limit: int,
-        offset: int = 0,
-        after: str | None = None,
-        prefix: str = "",
-    ) -> tuple[list[FileEntry], int | None]:
-        """Return direct children of a folder in name order, and how many there are in all (None: not counted).
-
-        A folder that does not exist has no children.
-
-        Args:
-            offset: how many to skip.
-            after: start behind the child of this name.
-            prefix: only those whose names begin with it; they are not counted.
-
-        Raises:
-            ContextNotFound: no such context in this account.
-            PathConflict: a file stands at `folder`.
-        """
-        with self._database.read() as connection:
-            alive = and_(contexts.c.context_id == context_id, contexts.c.account == account, _ALIVE)
-            generation = connection.scalar(select(contexts.c.generation).where(alive))
-            if generation is None:
-                raise not_found(context_id)
-            node = connection.execute(select(nodes).where(_at(context_id, generation, folder))).one_or_none()
-            if node is None:
-                return [], 0
-            if node.kind == FileKind.FILE:
-                raise PathConflict(f"{folder!r} is a file, not a folder; list {node.parent!r} to see it")
-            children = and_(
-                nodes.c.context_id == context_id, nodes.c.generation == generation, nodes.c.parent == folder
-            )
-            query = select(nodes).where(children).order_by(nodes.c.name).limit(limit).offset(offset)
-            if after is not None:
-                query = query.where(nodes.c.name > after)
-            if prefix:
-                # A range of the key, so that a large folder is not searched; no name is longer than its upper end.
-                query = query.where(nodes.c.name.between(prefix, prefix + _LAST_NAME))
-            count = None if prefix else node.child_count
-            return [entry_of(row) for row in connection.execute(query)], count
-
     def check_writable(
         self,
         account: str,
@@ -218,6 +176,7 @@ class FileRows:
             may_be_same = file is not None and size_bytes in (None, file.node.size_bytes)
             condition.demand(file, path, is_same=may_be_same)
 
+    @retried
     def write(
         self,
         account: str,
@@ -248,6 +207,7 @@ class FileRows:
             tree.write()
             return Written(entry_of(written.node), object_key)
 
+    @retried
     def rewrite(
         self,
         account: str,
@@ -260,8 +220,9 @@ class FileRows:
     ) -> Written | None:
         """Make what `change` returns for the current version the next one; nobody can write in between.
 
-        `change` is called once, with None where there is no file, inside the transaction: what it raises leaves
-        everything as it was, and None from it means that there is nothing to change.
+        `change` is called with None where there is no file, inside the transaction: what it raises leaves everything
+        as it was, and None from it means that there is nothing to change. It is called once, but for a transaction
+        that the engine undid and that is done again.
 
         Raises:
             ContextNotFound: no such context in this account.
@@ -288,6 +249,7 @@ class FileRows:
             tree.write()
             return Written(entry_of(written.node), object_key)
 
+    @retried
     def repair_object(self, account: str, lost_key: str, content: StoredContent) -> bool:
         """Let all versions that name a lost object name another one with the same bytes; tell whether any did."""
         same = and_(
@@ -300,6 +262,7 @@ class FileRows:
             found = update(contents).where(same).values(object_key=content.object_key)
             return connection.execute(found).rowcount > 0
 
+    @retried
     def delete(
         self,
         account: str,
@@ -358,16 +321,6 @@ def entry_of(row: Any) -> FileEntry:
         modified_at=from_micros(row.modified_at),
         etag=etag_of(row.version_id) if is_file else None,
         digest=row.digest,
-    )
-
-
-def _at(context_id: str, generation: int, path: str) -> Any:
-    parent, name = split_path(path)
-    return and_(
-        nodes.c.context_id == context_id,
-        nodes.c.generation == generation,
-        nodes.c.parent == parent,
-        nodes.c.name == name,
     )
 
 

@@ -5,7 +5,7 @@ A version was the current one from its `created_at` up to its `superseded_at`. S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import ChangedFiles, ContextState, FileKind, FileVersion
 from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.store.contexts import living_context, moment_of
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, retried
 from ctx_mcp.store.files import entry_of, etag_of, version_of
 from ctx_mcp.store.schema import nodes, versions
 from ctx_mcp.store.subtrees import SHOWN_PATHS, at_or_below, path_of
@@ -69,6 +69,7 @@ class HistoryRows:
                 for row in rows
             ]
 
+    @retried
     def restore_version(
         self, account: str, context_id: str, path: str, etag: str, *, actor: str, now: datetime
     ) -> ChangedFiles:
@@ -86,10 +87,23 @@ class HistoryRows:
             wanted = {path: row} if row.kind == WRITE else {}
             return _restore(tree, wanted, [path] if not wanted and tree.get_file(path) else [])
 
+    @retried
     def restore_moment(
-        self, account: str, context_id: str, path: str, as_of: datetime, *, actor: str, now: datetime
+        self,
+        account: str,
+        context_id: str,
+        path: str,
+        as_of: datetime,
+        *,
+        actor: str,
+        now: datetime,
+        demand_kept: Callable[[], object] | None = None,
     ) -> ChangedFiles:
         """Make what stood at a path and below it at a moment the current state; other paths stay as they are.
+
+        Args:
+            demand_kept: called when the old rows have been read, and raises if a sweep may have taken some of them
+                before: this may have waited for the context, and what is swept would pass for what was not there then.
 
         Raises:
             ContextNotFound: no such context in this account.
@@ -104,6 +118,8 @@ class HistoryRows:
                 raise StillClearing
             wanted = self._standing_then(connection, context, path, moment)
             newer = self._made_since(connection, context, path, moment)
+            if demand_kept is not None:
+                demand_kept()
             if len(wanted) + len(newer) > self._limits.max_tree_files:
                 most = self._limits.max_tree_files
                 raise TooManyFiles(f"more than {most} files below {path!r} changed since; nothing was restored")

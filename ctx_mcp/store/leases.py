@@ -15,6 +15,7 @@ from ctx_mcp.domain.errors import LeaseLost
 from ctx_mcp.domain.models import TaskState
 from ctx_mcp.store.database import AnyRow
 from ctx_mcp.store.schema import ACTIVE_TASK, tasks
+from ctx_mcp.telemetry.steps import Counted, count
 
 # As text: with bound values the planner could not tell that the partial indexes hold what is asked for.
 IS_ACTIVE = text(ACTIVE_TASK)
@@ -61,12 +62,20 @@ def held_task(connection: Connection, task_id: str, owner: str) -> AnyRow:
     held = and_(tasks.c.task_id == task_id, tasks.c.lease_owner == owner, IS_ACTIVE)
     row = connection.execute(select(tasks).where(held).with_for_update()).one_or_none()
     if row is None:
-        raise LeaseLost(f"the task {task_id} is settled, or another process works on it")
+        raise lease_lost(task_id)
     return row
+
+
+def lease_lost(task_id: str) -> LeaseLost:
+    """Return the error of a lease that was lost, which is counted."""
+    count(Counted.LEASE_LOSSES)
+    return LeaseLost(f"the task {task_id} is settled, or another process works on it")
 
 
 def settle_task(connection: Connection, task_id: str, state: TaskState, now: datetime, **values: object) -> None:
     """End a task; nobody holds it from then on."""
     moment = to_micros(now)
     ended = {"state": state, "updated_at": moment, "finished_at": moment, "lease_until": None, **values}
-    connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(ended))
+    ending = update(tasks).where(tasks.c.task_id == task_id).values(ended).returning(tasks.c.kind)
+    for kind in connection.scalars(ending):
+        count(Counted.SETTLED_TASKS, 1, kind, state)

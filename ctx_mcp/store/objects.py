@@ -1,7 +1,7 @@
-"""Bytes too large for a row: immutable objects under random keys, through obstore, streamed both ways.
+"""Bytes too large for a row: immutable objects under random keys, streamed both ways; what every store of them does.
 
 Nothing here ever holds more than a few chunks of one object in memory. An object exists only whole: a write
-that fails or is cancelled leaves nothing. Source: docs/storage.md.
+that fails or is cancelled leaves nothing to read. Source: docs/storage.md.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import tempfile
 from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.to_thread
@@ -23,51 +23,48 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.telemetry.steps import Layer, step
+
+if TYPE_CHECKING:
+    from ctx_mcp.store.bucket_uploads import BucketUploads
 
 _logger = logging.getLogger(__name__)
-_CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 256 * 1024
 _PART_BYTES = 4 * 1024 * 1024
-_LIST_COUNT = 500
+LIST_COUNT = 500
+MISSING = "the bytes of this file are missing from the object store"
+SHORTER = "the bytes of this file are not all in the object store"
 _MAX_SPOOLED_BYTES = 32 * 1024 * 1024
 
 
-class DiskObjects:
-    """Objects as files below one folder. Evens out that obstore leaves syncing to disk to its caller."""
+class Objects(Protocol):
+    """The objects of one store. Those that end in `_blocking` are for threads, the others for the event loop."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
-        self._store = LocalStore(str(folder))
+    @property
+    def uploads(self) -> BucketUploads | None:
+        """The store's own presigned URLs; None where it has none, and ours lead through this process."""
+        ...
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Store all chunks as the object `key`; when this returns they are on disk.
+        """Store all chunks as the object `key`; when this returns they are safe.
 
         Raises:
-            StoreUnusable: the disk refused; nothing is left.
-            whatever `chunks` raises: nothing is left.
+            StoreUnusable: the store refused; no object is left.
+            whatever `chunks` raises: no object is left.
         """
-        with _translated():
-            await obstore.put_async(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
-            await anyio.to_thread.run_sync(_sync_file, self._folder / key, self._folder)
+        ...
 
-    async def get(self, key: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+    def put_blocking(self, key: str, chunks: Iterable[bytes]) -> None:
+        """Do what `put` does, in the thread that calls it."""
+        ...
+
+    def get(self, key: str, *, start: int, end: int) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` up to but not including `end`.
 
         Raises:
             StoreUnusable: the object is gone or cannot be read.
         """
-        if start == end:
-            return
-        with _translated():
-            answer = await obstore.get_async(self._store, key, options={"range": (start, end)})
-            async for chunk in answer.stream(min_chunk_size=_CHUNK_BYTES):
-                yield bytes(chunk)
-
-    def put_blocking(self, key: str, chunks: Iterable[bytes]) -> None:
-        """Do what `put` does, in the thread that calls it."""
-        with _translated():
-            obstore.put(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
-            _sync_file(self._folder / key, self._folder)
+        ...
 
     def get_blocking(self, key: str, size_bytes: int) -> Iterator[bytes]:
         """Yield a whole object of this size, in the thread that calls it.
@@ -75,42 +72,129 @@ class DiskObjects:
         Raises:
             StoreUnusable: the object is gone, shorter, or cannot be read.
         """
-        left = size_bytes
-        with _translated():
-            answer = obstore.get(self._store, key)
-            for chunk in answer.stream(min_chunk_size=_PART_BYTES // 4):
-                left -= len(chunk)
-                yield bytes(chunk)
-        if left:
-            raise StoreUnusable("the bytes of this file are not all in the object store")
+        ...
 
     def read_ahead(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield what `chunks` holds after having read all of it: no object can be read while another is written.
 
         Up to 32 MiB stay in memory, more goes to a file without a name.
         """
-        with tempfile.SpooledTemporaryFile(_MAX_SPOOLED_BYTES, dir=str(self._folder)) as spool:
-            for chunk in chunks:
-                spool.write(chunk)
-            spool.seek(0)
-            while chunk := spool.read(_PART_BYTES):
-                yield chunk
-
-    def delete_blocking(self, key: str) -> None:
-        """Do what `delete` does, in the thread that calls it."""
-        (self._folder / key).unlink(missing_ok=True)
+        ...
 
     async def holds(self, key: str, size_bytes: int) -> bool:
         """Tell whether an object is there with its full size."""
-        return await anyio.to_thread.run_sync(self.holds_blocking, key, size_bytes)
+        ...
 
     def holds_blocking(self, key: str, size_bytes: int) -> bool:
         """Do what `holds` does, in the thread that calls it."""
-        return _size_of(self._folder / key) == size_bytes
+        ...
 
     async def delete(self, key: str) -> None:
         """Remove an object; one that is gone already is no error."""
-        await anyio.to_thread.run_sync(partial((self._folder / key).unlink, missing_ok=True))
+        ...
+
+    def delete_blocking(self, key: str) -> None:
+        """Do what `delete` does, in the thread that calls it."""
+        ...
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        """Remove objects, in as few requests as the store takes."""
+        ...
+
+    def list(self) -> AsyncIterator[list[tuple[str, datetime]]]:
+        """Yield batches of key and time of last change of everything stored."""
+        ...
+
+    def check(self) -> None:
+        """Look whether objects can be stored, in the thread that calls it.
+
+        Raises:
+            StoreUnusable: they cannot.
+        """
+        ...
+
+
+def open_objects(data_dir: Path, object_store_url: str | None, store_id: bytes) -> Objects:
+    """Open the objects of a store: those of the data folder, or of a bucket.
+
+    Args:
+        store_id: the same whenever this store is opened; a bucket that another store keeps is refused.
+
+    Raises:
+        StoreUnusable: they cannot be reached, or are another store's.
+        OSError: the data folder cannot be used.
+    """
+    if object_store_url is None:
+        return DiskObjects(data_dir / "objects")
+    from ctx_mcp.store.buckets import open_bucket
+
+    return open_bucket(object_store_url, store_id, spool_dir=data_dir)
+
+
+class DiskObjects:
+    """Objects as files below one folder. Evens out that obstore leaves syncing to disk to its caller."""
+
+    uploads = None
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._store = LocalStore(str(folder))
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        with step(Layer.OBJECTS, "put"), _translated():
+            await obstore.put_async(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
+            await anyio.to_thread.run_sync(_sync_file, self._folder / key, self._folder)
+
+    def put_blocking(self, key: str, chunks: Iterable[bytes]) -> None:
+        with step(Layer.OBJECTS, "put"), _translated():
+            obstore.put(self._store, key, chunks, chunk_size=_PART_BYTES, max_concurrency=2)
+            _sync_file(self._folder / key, self._folder)
+
+    async def get(self, key: str, *, start: int, end: int) -> AsyncIterator[bytes]:
+        if start == end:
+            return
+        with step(Layer.OBJECTS, "get"), _translated():
+            answer = await obstore.get_async(self._store, key, options={"range": (start, end)})
+        with _translated():
+            async for chunk in answer.stream(min_chunk_size=CHUNK_BYTES):
+                yield bytes(chunk)
+
+    def get_blocking(self, key: str, size_bytes: int) -> Iterator[bytes]:
+        left = size_bytes
+        with step(Layer.OBJECTS, "get"), _translated():
+            answer = obstore.get(self._store, key)
+        with _translated():
+            for chunk in answer.stream(min_chunk_size=_PART_BYTES // 4):
+                left -= len(chunk)
+                yield bytes(chunk)
+        if left:
+            raise StoreUnusable(SHORTER)
+
+    def read_ahead(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        return spooled(chunks, self._folder)
+
+    async def holds(self, key: str, size_bytes: int) -> bool:
+        return await anyio.to_thread.run_sync(self.holds_blocking, key, size_bytes)
+
+    def holds_blocking(self, key: str, size_bytes: int) -> bool:
+        with step(Layer.OBJECTS, "head"):
+            return _size_of(self._folder / key) == size_bytes
+
+    async def delete(self, key: str) -> None:
+        await anyio.to_thread.run_sync(self.delete_blocking, key)
+
+    def delete_blocking(self, key: str) -> None:
+        with step(Layer.OBJECTS, "delete"):
+            (self._folder / key).unlink(missing_ok=True)
+
+    async def delete_all(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self.delete(key)
+
+    def check(self) -> None:
+        if not os.access(self._folder, os.R_OK | os.W_OK | os.X_OK):
+            raise StoreUnusable("the folder of the objects cannot be used")
 
     async def list(self) -> AsyncIterator[list[tuple[str, datetime]]]:
         """Yield batches of key and time of last change of everything stored.
@@ -121,8 +205,18 @@ class DiskObjects:
         for folder in await anyio.to_thread.run_sync(_names_in, self._folder):
             names = await anyio.to_thread.run_sync(_names_in, self._folder / folder)
             keys = [f"{folder}/{name}" for name in names]
-            for start in range(0, len(keys), _LIST_COUNT):
-                yield await anyio.to_thread.run_sync(_stamped, self._folder, keys[start : start + _LIST_COUNT])
+            for start in range(0, len(keys), LIST_COUNT):
+                yield await anyio.to_thread.run_sync(_stamped, self._folder, keys[start : start + LIST_COUNT])
+
+
+def spooled(chunks: Iterable[bytes], folder: Path) -> Iterator[bytes]:
+    """Yield `chunks` when the last of them has come; what does not fit into memory waits in `folder`."""
+    with tempfile.SpooledTemporaryFile(_MAX_SPOOLED_BYTES, dir=str(folder)) as spool:
+        for chunk in chunks:
+            spool.write(chunk)
+        spool.seek(0)
+        while chunk := spool.read(_PART_BYTES):
+            yield chunk
 
 
 @contextmanager
@@ -131,7 +225,7 @@ def _translated() -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StoreUnusable("the bytes of this file are missing from the object store") from error
+        raise StoreUnusable(MISSING) from error
     except (OSError, BaseError) as error:
         _logger.error("the object store failed: %s", error)  # noqa: TRY400 - the text says it all
         raise StoreUnusable("the object store failed, most likely because the disk is full or read-only") from error

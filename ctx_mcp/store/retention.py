@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Table, and_, bindparam, delete, func, or_, se
 from ctx_mcp.domain.clock import to_micros
 from ctx_mcp.domain.models import FileKind
 from ctx_mcp.domain.paths import split_path
+from ctx_mcp.store.content_locks import take_contents
 from ctx_mcp.store.contexts import moment_of
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, retried
 from ctx_mcp.store.schema import (
     base_files,
     bindings,
@@ -29,21 +30,27 @@ from ctx_mcp.store.schema import (
     replicas,
     secrets,
     sessions,
+    store_format,
     task_notes,
     tasks,
+    uploads,
     versions,
 )
 from ctx_mcp.store.tree_edit import TreeEdit
 
-_VACUUM_PAGES = 1000
 _RECYCLER = "recycle policy"
-_LIVING = select(contexts).where(contexts.c.context_id == bindparam("context_id"), contexts.c.deleted_at.is_(None))
+_LIVING = (
+    select(contexts)
+    .where(contexts.c.context_id == bindparam("context_id"), contexts.c.deleted_at.is_(None))
+    .with_for_update(key_share=True)
+)
 
 
 class RetentionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried
     def purge_deleted_contexts(self, *, before: datetime, limit: int, now: datetime) -> int:
         """Remove up to `limit` rows of one context deleted before `before`; return how many went."""
         with self._database.write() as connection:
@@ -62,15 +69,17 @@ class RetentionRows:
                 removed += _delete_some(connection, task_notes, task_notes.c.task_id.in_(told), limit - removed)
             if removed < limit:
                 # Each before what it names.
-                for table in (bindings, replicas, recycle_rules, tasks, contexts):
+                for table in (bindings, replicas, recycle_rules, tasks, uploads, contexts):
                     removed += connection.execute(delete(table).where(table.c.context_id == context_id)).rowcount
             return removed
 
+    @retried
     def purge_versions(self, *, before: datetime, limit: int, now: datetime) -> int:
         """Remove up to `limit` versions that stopped being current before `before`; return how many went."""
         with self._database.write() as connection:
             return _purge_versions(connection, versions.c.superseded_at < to_micros(before), limit, now)
 
+    @retried
     def purge_tasks(self, *, before: datetime, limit: int) -> int:
         """Remove up to `limit` tasks that ended before `before`, and lines of their reports; return how many went."""
         due = tasks.c.finished_at < to_micros(before)
@@ -81,6 +90,7 @@ class RetentionRows:
                 removed += _delete_some(connection, tasks, due, limit - removed)
             return removed
 
+    @retried
     def purge_sessions(self, *, before: datetime, limit: int) -> int:
         """Remove up to `limit` sessions that ended before `before`; their bindings went when they ended."""
         with self._database.write() as connection:
@@ -116,6 +126,7 @@ class RetentionRows:
         with self._database.read() as connection:
             return {f"{row.parent.rstrip('/')}/{row.name}": row.version_id for row in connection.execute(query)}
 
+    @retried
     def _recycle(self, rule: AnyRow, due: Mapping[str, int], now: datetime) -> int:
         with self._database.write() as connection:
             context = connection.execute(_LIVING, {"context_id": rule.context_id}).one_or_none()
@@ -131,11 +142,7 @@ class RetentionRows:
 
     def release_space(self) -> None:
         """Give some of the space that removed rows took back to the disk."""
-        with self._database.write() as connection:
-            free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
-            # The driver takes one step of a statement without columns, and one step frees one page.
-            for _ in range(min(free, _VACUUM_PAGES)):
-                connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+        self._database.release_space()
 
     def condemned_objects(self, *, limit: int) -> list[tuple[int, str]]:
         """Return contents that nothing names any more, with the keys of their objects."""
@@ -143,6 +150,7 @@ class RetentionRows:
         with self._database.read() as connection:
             return [(row.content_id, row.object_key) for row in connection.execute(query.limit(limit))]
 
+    @retried
     def forget_contents(self, content_ids: Sequence[int]) -> None:
         """Remove the rows of condemned contents whose objects are gone."""
         gone = and_(contents.c.content_id.in_(content_ids), contents.c.condemned_at.is_not(None))
@@ -157,7 +165,7 @@ class RetentionRows:
 
     def count_rows(self) -> dict[str, int]:
         """Return how many rows each table holds; for inspection and tests."""
-        tables = [table for table in metadata.sorted_tables if table is not secrets]
+        tables = [table for table in metadata.sorted_tables if table not in (secrets, store_format)]
         with self._database.read() as connection:
             return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
@@ -173,8 +181,9 @@ def _purge_versions(connection: Connection, due: Any, limit: int, now: datetime)
     rows = connection.execute(some).all()
     if not rows:
         return 0
-    connection.execute(delete(versions).where(versions.c.version_id.in_([row.version_id for row in rows])))
     loosened = {row.content_id for row in rows if row.content_id is not None}
+    take_contents(connection, loosened)
+    connection.execute(delete(versions).where(versions.c.version_id.in_([row.version_id for row in rows])))
     named = select(versions.c.content_id).where(versions.c.content_id == contents.c.content_id).exists()
     unnamed = and_(contents.c.content_id.in_(loosened), ~named)
     connection.execute(delete(contents).where(unnamed, contents.c.object_key.is_(None)))

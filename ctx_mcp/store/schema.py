@@ -7,6 +7,8 @@ machine that is synced with a part of a context; a base file is what both had af
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -21,8 +23,11 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0003"
-"""Head of the migrations; a store of another revision is migrated, or refused when it is newer."""
+SCHEMA_REVISION = "0006"
+"""Head of the migrations. What becomes of a store of another revision: `ctx_mcp.store.migrating`."""
+
+INTERNAL_MARK = "\x01"
+"""First character of the names of internal contexts: no name that a user gives can hold it (`normalize_name`)."""
 
 metadata = MetaData(
     naming_convention={
@@ -42,8 +47,22 @@ ACTIVE_CLEAR = f"kind = 'clear' AND {ACTIVE_TASK}"
 ACTIVE_SWEEP = f"kind = 'sweep' AND {ACTIVE_TASK}"
 ACTIVE_SYNC = f"kind = 'sync' AND {ACTIVE_TASK}"
 
+
+def _where(condition: str) -> dict[str, Any]:
+    """Return what makes an index one of the rows that meet a condition, on both engines."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 # Names sort by code point everywhere, so that a page token means the same on every engine.
 _Path = Text().with_variant(Text(collation="C"), "postgresql")
+
+store_format = Table(
+    "format",
+    metadata,
+    # One row. `revision` is that of `alembic_version`: where the two differ, nothing is known of who can read it.
+    Column("revision", String(32), primary_key=True),
+    Column("oldest_reader", String(32), nullable=False),
+)
 
 secrets = Table(
     "secrets",
@@ -66,16 +85,9 @@ contexts = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
-    Index(
-        "uq_contexts_account_name",
-        "account",
-        "name",
-        unique=True,
-        sqlite_where=text("deleted_at IS NULL"),
-        postgresql_where=text("deleted_at IS NULL"),
-    ),
+    Index("uq_contexts_account_name", "account", "name", unique=True, **_where("deleted_at IS NULL")),
     Index("ix_contexts_account_created", "account", "created_at", "context_id"),
-    Index("ix_contexts_deleted_at", "deleted_at", sqlite_where=text("deleted_at IS NOT NULL")),
+    Index("ix_contexts_deleted_at", "deleted_at", **_where("deleted_at IS NOT NULL")),
 )
 
 contents = Table(
@@ -90,7 +102,7 @@ contents = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("condemned_at", BigInteger),
     Index("ix_contents_account_digest", "account", "digest"),
-    Index("ix_contents_condemned_at", "condemned_at", sqlite_where=text("condemned_at IS NOT NULL")),
+    Index("ix_contents_condemned_at", "condemned_at", **_where("condemned_at IS NOT NULL")),
 )
 
 versions = Table(
@@ -112,7 +124,7 @@ versions = Table(
     Index("ix_versions_context_path", "context_id", "path", "version_id"),
     Index("ix_versions_context_created", "context_id", "created_at", "version_id"),
     Index("ix_versions_content_id", "content_id"),
-    Index("ix_versions_superseded_at", "superseded_at", sqlite_where=text("superseded_at IS NOT NULL")),
+    Index("ix_versions_superseded_at", "superseded_at", **_where("superseded_at IS NOT NULL")),
     sqlite_autoincrement=True,
 )
 
@@ -163,37 +175,16 @@ tasks = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
+    # Only processes of this data folder work on it; null: any process.
+    Column("home", String(64)),
     Index("ix_tasks_context_id", "context_id", "kind", "created_at"),
-    Index(
-        "uq_tasks_active_clear",
-        "context_id",
-        unique=True,
-        sqlite_where=text(ACTIVE_CLEAR),
-        postgresql_where=text(ACTIVE_CLEAR),
-    ),
-    Index(
-        "uq_tasks_active_sweep",
-        "kind",
-        unique=True,
-        sqlite_where=text(ACTIVE_SWEEP),
-        postgresql_where=text(ACTIVE_SWEEP),
-    ),
-    Index(
-        "ix_tasks_lease_until",
-        "lease_until",
-        sqlite_where=text(ACTIVE_TASK),
-        postgresql_where=text(ACTIVE_TASK),
-    ),
-    Index("ix_tasks_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
-    Index(
-        "ix_tasks_active_sync",
-        "replica_id",
-        "created_at",
-        sqlite_where=text(ACTIVE_SYNC),
-        postgresql_where=text(ACTIVE_SYNC),
-    ),
-    Index("ix_tasks_replica_id", "replica_id", "created_at", sqlite_where=text("replica_id IS NOT NULL")),
-    Index("ix_tasks_session_id", "session_id", sqlite_where=text("session_id IS NOT NULL")),
+    Index("uq_tasks_active_clear", "context_id", unique=True, **_where(ACTIVE_CLEAR)),
+    Index("uq_tasks_active_sweep", "kind", unique=True, **_where(ACTIVE_SWEEP)),
+    Index("ix_tasks_lease_until", "lease_until", **_where(ACTIVE_TASK)),
+    Index("ix_tasks_finished_at", "finished_at", **_where("finished_at IS NOT NULL")),
+    Index("ix_tasks_active_sync", "replica_id", "created_at", **_where(ACTIVE_SYNC)),
+    Index("ix_tasks_replica_id", "replica_id", "created_at", **_where("replica_id IS NOT NULL")),
+    Index("ix_tasks_session_id", "session_id", **_where("session_id IS NOT NULL")),
 )
 
 task_notes = Table(
@@ -218,12 +209,13 @@ sessions = Table(
     Column("labels", Text, nullable=False, server_default="{}"),
     Column("root", Text, nullable=False),
     Column("idle_timeout_s", Integer),
+    Column("home", String(64)),
     Column("created_at", BigInteger, nullable=False),
     Column("last_used_at", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
     Index("ix_sessions_account_created", "account", "created_at", "session_id"),
-    Index("ix_sessions_last_used_at", "last_used_at", sqlite_where=text("finished_at IS NULL")),
-    Index("ix_sessions_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
+    Index("ix_sessions_last_used_at", "last_used_at", **_where("finished_at IS NULL")),
+    Index("ix_sessions_finished_at", "finished_at", **_where("finished_at IS NOT NULL")),
 )
 
 replicas = Table(
@@ -283,4 +275,85 @@ recycle_rules = Table(
     Column("days", Integer, nullable=False),
     Column("set_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("account", String(255), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+    Column("suspended_at", BigInteger),
+    Column("max_bytes", BigInteger),
+    Column("max_files", BigInteger),
+    Column("max_contexts", BigInteger),
+    Column("max_requests_per_s", BigInteger),
+    Column("requests_granted_until", BigInteger),
+)
+
+# Apart from the accounts: these rows change with every write, and those hardly ever.
+usage = Table(
+    "usage",
+    metadata,
+    Column("account", String(255), primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("file_count", BigInteger, nullable=False, server_default="0"),
+    Column("context_count", BigInteger, nullable=False, server_default="0"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Column("rotated_from", String(64)),
+    Index("uq_api_keys_digest", "digest", unique=True),
+    Index("ix_api_keys_account", "account", "created_at", "key_id"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("entry_id", _RowNumber, primary_key=True, autoincrement=True),
+    Column("recorded_at", BigInteger, nullable=False),
+    # Texts of any length: what a stranger sent, or another server calls a caller, may be longer than ours.
+    Column("account", Text, nullable=False),
+    Column("key_id", Text),
+    Column("actor", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("operation", Text, nullable=False),
+    Column("context_id", Text),
+    Column("path", Text),
+    Column("target", Text),
+    Column("outcome", Text, nullable=False),
+    Index("ix_audit_log_account", "account", "entry_id"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("upload_key", String(128), primary_key=True),
+    Column("account", String(255), nullable=False),
+    Column("context_id", String(64), ForeignKey("contexts.context_id"), nullable=False),
+    Column("path", _Path, nullable=False),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("mark", Text),
+    Index("ix_uploads_context_id", "context_id", "expires_at"),
+    Index("ix_uploads_expires_at", "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", String(64), nullable=False),
+    Column("held_until", BigInteger, nullable=False),
 )

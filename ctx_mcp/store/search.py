@@ -7,7 +7,6 @@ two of them is seen, or not, as of its batch. Driver cursors, because rows come 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -15,38 +14,43 @@ from ctx_mcp.domain.paths import ROOT, split_path
 from ctx_mcp.store.contexts import not_found
 from ctx_mcp.store.database import Database
 from ctx_mcp.store.files import etag_of
+from ctx_mcp.store.statements import DriverCursor, Sql
 
-_GENERATION = "SELECT generation FROM contexts WHERE context_id = ? AND account = ? AND deleted_at IS NULL"
+_GENERATION = Sql("SELECT generation FROM contexts WHERE context_id = ? AND account = ? AND deleted_at IS NULL")
 _WALK = (
     "SELECT nodes.parent, name, nodes.version_id, nodes.size_bytes, content_id"
     " FROM nodes JOIN versions ON versions.version_id = nodes.version_id"
     " WHERE nodes.context_id = ? AND generation = ? AND nodes.kind = 'FILE'"
-    " AND (nodes.parent, name) {comparison} (?, ?){scope} ORDER BY nodes.parent, name LIMIT ?"
+    " AND (nodes.parent, name) %s (?, ?)%s ORDER BY nodes.parent, name LIMIT ?"
 )
 # A range of the key rather than a pattern: "0" is the character behind "/".
 _BELOW = " AND nodes.parent < ? AND (nodes.parent = ? OR nodes.parent > ?)"
-# CROSS JOIN keeps SQLite from going through the whole table and looking each row up in the list.
-_PATHS_OF = (
-    "SELECT DISTINCT versions.path FROM json_each(?) AS wanted CROSS JOIN versions ON content_id = wanted.value"
-    " WHERE context_id = ? AND superseded_at IS NULL"
+_WALKS = {
+    (includes_start, is_part): Sql(_WALK % (">=" if includes_start else ">", _BELOW if is_part else ""))
+    for includes_start in (False, True)
+    for is_part in (False, True)
+}
+_PATHS_OF = Sql(
+    "SELECT DISTINCT versions.path FROM {wanted} WHERE context_id = ? AND superseded_at IS NULL",
+    table="versions",
+    on="content_id = {number}",
 )
-_FILES_AT = (
+_FILES_AT = Sql(
     "SELECT nodes.parent, name, nodes.version_id, nodes.size_bytes, content_id"
-    " FROM json_each(?) AS wanted CROSS JOIN nodes ON nodes.context_id = ? AND generation = ?"
-    " AND nodes.parent = json_extract(wanted.value, '$[0]') AND name = json_extract(wanted.value, '$[1]')"
-    " JOIN versions ON versions.version_id = nodes.version_id WHERE nodes.kind = 'FILE'"
+    " FROM {wanted} JOIN versions ON versions.version_id = nodes.version_id WHERE nodes.kind = 'FILE'",
+    table="nodes",
+    on="nodes.context_id = ? AND generation = ? AND nodes.parent = {first} AND name = {second}",
 )
-# By the small index: the table's own pages hold the bytes.
-_COUNT = "SELECT count(*) FROM contents INDEXED BY ix_contents_account_digest WHERE content_id <= ?"
-_NEWER = "SELECT content_id FROM contents WHERE content_id > ? LIMIT ?"
-_NEW_CONTENTS = (
+_COUNT = Sql("SELECT count(*) FROM contents {by_digest} WHERE content_id <= ?")
+_NEWER = Sql("SELECT content_id FROM contents WHERE content_id > ? LIMIT ?")
+_NEW_CONTENTS = Sql(
     "SELECT content_id, created_at, digest, inline, object_key, size_bytes FROM contents"
     " WHERE content_id > ? ORDER BY content_id LIMIT ?"
 )
-_CONTENTS = (
-    "SELECT content_id, inline, object_key, size_bytes FROM json_each(?) AS wanted"
-    " CROSS JOIN contents ON content_id = wanted.value"
+_CONTENTS = Sql(
+    "SELECT content_id, inline, object_key, size_bytes FROM {wanted}", table="contents", on="content_id = {number}"
 )
+_STORED = Sql("SELECT 1 FROM contents WHERE content_id = ? AND created_at = ? AND digest {is} ?")
 
 
 class Place(NamedTuple):
@@ -132,7 +136,7 @@ class SearchRows:
             ContextNotFound: no such context in this account.
         """
         scope = () if folder == ROOT else (f"{folder}0", folder, f"{folder}/")
-        query = _WALK.format(comparison=">=" if includes_start else ">", scope=_BELOW if scope else "")
+        query = _WALKS[includes_start, bool(scope)]
         with self._database.read_rows() as cursor:
             generation = _demand_generation(cursor, account, context_id)
             rows = cursor.execute(query, (context_id, generation, *start, *scope, limit)).fetchall()
@@ -170,8 +174,11 @@ class SearchRows:
     def read_newer(self, stamp: Stamp | None, *, limit: int, most_bytes: int) -> NewContents:
         """Return the next contents behind the stamp's, of all accounts, in the order of their numbers.
 
-        As many as fit: at most `limit`, and inline bytes of little more than `most_bytes`.
+        As many as fit: at most `limit`, and inline bytes of little more than `most_bytes`. None at all where rows do
+        not become visible in the order of their numbers: whoever went by those would pass some by.
         """
+        if not self._database.has_commit_order:
+            return NewContents([], fits_stamp=True)
         found: list[NewContent] = []
         size_bytes = 0
         with self._database.read_rows() as cursor:
@@ -188,13 +195,12 @@ class SearchRows:
             return cursor.execute(_COUNT, (up_to,)).fetchone()[0]
 
 
-def _demand_generation(cursor: sqlite3.Cursor, account: str, context_id: str) -> int:
+def _demand_generation(cursor: DriverCursor, account: str, context_id: str) -> int:
     row = cursor.execute(_GENERATION, (context_id, account)).fetchone()
     if row is None:
         raise not_found(context_id)
     return row[0]
 
 
-def _is_stored(cursor: sqlite3.Cursor, stamp: Stamp) -> bool:
-    query = "SELECT 1 FROM contents WHERE content_id = ? AND created_at = ? AND digest IS ?"
-    return cursor.execute(query, stamp).fetchone() is not None
+def _is_stored(cursor: DriverCursor, stamp: Stamp) -> bool:
+    return cursor.execute(_STORED, stamp).fetchone() is not None

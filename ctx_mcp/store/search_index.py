@@ -67,7 +67,11 @@ def fold(text: str) -> str:
 class SearchIndex:
     """The index of one data folder, opened when it is first asked. Thread-safe; one connection, used in turns."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
+        """
+        Args:
+            path: None where there is no index, because contents have no order that it could go by.
+        """
         self._path = path
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -80,13 +84,13 @@ class SearchIndex:
         It cannot for less than three characters, before anything is indexed, or when its file is unusable.
         """
         folded = fold(literal)
-        if len(folded) < 3 or not self._path.exists():
+        if len(folded) < 3 or not self._exists():
             return None
         return self._use(partial(_find, folded=folded), otherwise=None)
 
     def watermark(self) -> Watermark | None:
         """Return up to where the index is; None where nothing is indexed."""
-        return self._use(_read_watermark, otherwise=None) if self._path.exists() else None
+        return self._use(_read_watermark, otherwise=None) if self._exists() else None
 
     def add(self, texts: Sequence[IndexedText], last: Stamp, *, count: int, after: Watermark | None) -> bool:
         """Index the next contents in one transaction; tell whether that was done.
@@ -129,7 +133,7 @@ class SearchIndex:
         return otherwise
 
     def _connect(self) -> sqlite3.Connection | None:
-        if self._is_closed:
+        if self._is_closed or self._path is None:
             return None
         if self._connection is not None and self._inode == _inode_of(self._path):
             return self._connection
@@ -146,6 +150,9 @@ class SearchIndex:
         self._connection = connection
         return connection
 
+    def _exists(self) -> bool:
+        return self._path is not None and self._path.exists()
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
@@ -153,6 +160,8 @@ class SearchIndex:
 
     def _remove(self) -> None:
         self._disconnect()
+        if self._path is None:
+            return
         # The log first: left alone beside a new file it would be taken for that one's.
         for suffix in ("-wal", "-shm", ""):
             with suppress(OSError):

@@ -10,9 +10,24 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import cast
+from typing import cast as typed
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, text, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    cast,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    text,
+    true,
+    tuple_,
+    update,
+)
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import LeaseLost, SessionNotFound
@@ -26,7 +41,7 @@ from ctx_mcp.store.bindings import (
     load_bound,
     load_internal,
 )
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, retried
 from ctx_mcp.store.schema import ACTIVE_TASK, base_files, bindings, sessions, tasks
 
 _TOUCHED_EVERY = timedelta(seconds=5)
@@ -68,6 +83,7 @@ class SessionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @retried
     def create(
         self,
         account: str,
@@ -87,7 +103,8 @@ class SessionRows:
         """
         moment = to_micros(now)
         with self._database.write() as connection:
-            values = {"session_id": session_id, "account": account, "state": SessionState.RUNNING, "root": root}
+            owner = {"account": account, "home": self._database.home}
+            values = {"session_id": session_id, **owner, "state": SessionState.RUNNING, "root": root}
             stamps = {"idle_timeout_s": idle_timeout_s, "created_at": moment, "last_used_at": moment}
             connection.execute(insert(sessions).values(**values, **stamps, labels=json.dumps(dict(labels))))
             bind_all(connection, account, session_id, bound, now=now)
@@ -123,6 +140,7 @@ class SessionRows:
             shown = [row for row in rows if after is None or _is_behind(row, after)][:limit]
             return _with_bindings(connection, shown), len(rows)
 
+    @retried
     def set_labels(self, account: str, session_id: str, labels: Mapping[str, str], *, now: datetime) -> None:
         """Replace all labels of a running session.
 
@@ -130,10 +148,11 @@ class SessionRows:
             SessionNotFound: none such in this account, or it is being released.
         """
         with self._database.write() as connection:
-            _held(connection, account, session_id, is_running=True)
+            _held(connection, account, session_id, is_running=True, lock=True)
             values = {"labels": json.dumps(dict(labels)), "last_used_at": to_micros(now)}
             connection.execute(update(sessions).where(sessions.c.session_id == session_id).values(**values))
 
+    @retried
     def touch(self, account: str, session_id: str, *, now: datetime) -> None:
         """Begin a running session's idle time anew; one that is being released stays as it is.
 
@@ -153,6 +172,7 @@ class SessionRows:
             if connection.execute(touched.values(last_used_at=moment)).rowcount == 0:
                 _held(connection, account, session_id)
 
+    @retried
     def bind(
         self,
         account: str,
@@ -171,7 +191,7 @@ class SessionRows:
             InvalidArgument: the session would have more than `max_bindings`.
         """
         with self._database.write() as connection:
-            _held(connection, account, session_id, is_running=True)
+            _held(connection, account, session_id, is_running=True, lock=True)
             bind_all(connection, account, session_id, bound, max_bindings=max_bindings, now=now)
 
     def list_bindings(self, account: str, session_id: str) -> tuple[Binding, ...]:
@@ -192,6 +212,7 @@ class SessionRows:
             _held(connection, account, session_id, is_running=True)
             return load_bound(connection, session_id)
 
+    @retried
     def load_internal(
         self, account: str, session_id: str, kind: str, places: Sequence[tuple[str, str]], *, now: datetime
     ) -> InternalContext:
@@ -205,9 +226,10 @@ class SessionRows:
             PathAlreadyBound: something bound is in the way everywhere.
         """
         with self._database.write() as connection:
-            _held(connection, account, session_id, is_running=True)
+            _held(connection, account, session_id, is_running=True, lock=True)
             return load_internal(connection, account, session_id, kind, places, now=now)
 
+    @retried
     def begin_release(self, account: str, session_id: str) -> None:
         """Let a session end: it is listed no more, and its release waits to be claimed. Repeating changes nothing.
 
@@ -219,12 +241,14 @@ class SessionRows:
             chosen = update(sessions).where(sessions.c.session_id == session_id, _IS_RUNNING)
             connection.execute(chosen.values(state=SessionState.DELETING, last_used_at=0))
 
+    @retried
     def release_idle(self, *, now: datetime) -> int:
         """Begin the release of every session whose idle time has run out, and return how many.
 
         A session is not idle while a sync of it runs or waits.
         """
-        over = sessions.c.last_used_at + sessions.c.idle_timeout_s * _MICROS < to_micros(now)
+        idle_micros = cast(sessions.c.idle_timeout_s, BigInteger) * _MICROS
+        over = sessions.c.last_used_at + idle_micros < to_micros(now)
         is_syncing = exists().where(tasks.c.session_id == sessions.c.session_id, text(f"tasks.{ACTIVE_TASK}"))
         idle = and_(_IS_RUNNING, sessions.c.idle_timeout_s.is_not(None), over, ~is_syncing)
         with self._database.read() as connection:
@@ -234,18 +258,19 @@ class SessionRows:
             ended = {"state": SessionState.DELETING, "last_used_at": 0}
             return connection.execute(update(sessions).where(idle).values(**ended)).rowcount
 
+    @retried
     def claim_release(self, *, lease: timedelta, now: datetime) -> Release | None:
         """Take one release that nobody has worked on for `lease`."""
         moment, span = to_micros(now), lease // timedelta(microseconds=1)
         held_at = sessions.c.last_used_at
         # One stamped in the future was stamped by a clock that has been set back since.
-        free = and_(_IS_RELEASING, or_(held_at <= moment - span, held_at > moment + span))
+        free = and_(_IS_RELEASING, or_(held_at <= moment - span, held_at > moment + span), self._is_at_home())
         query = select(sessions).where(free).order_by(held_at).limit(1)
         with self._database.read() as connection:
             if connection.execute(query).one_or_none() is None:
                 return None
         with self._database.write() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(query.with_for_update(skip_locked=True)).one_or_none()
             if row is None:
                 return None
             connection.execute(
@@ -253,6 +278,12 @@ class SessionRows:
             )
             return Release(row.account, row.session_id, row.root, moment)
 
+    def _is_at_home(self) -> ColumnElement[bool]:
+        """Match sessions whose folders this process has."""
+        home = self._database.home
+        return true() if home is None else or_(sessions.c.home.is_(None), sessions.c.home == home)
+
+    @retried
     def renew_release(self, release: Release, *, now: datetime) -> Release:
         """Keep a release in these hands for another lease.
 
@@ -271,6 +302,7 @@ class SessionRows:
         with self._database.read() as connection:
             return load_bound(connection, release.session_id)
 
+    @retried
     def forget_base(self, release: Release, *, limit: int) -> bool:
         """Forget what up to `limit` files of a private folder were, and tell whether there may be more.
 
@@ -284,6 +316,7 @@ class SessionRows:
             _demand_held(connection, release)
             return connection.execute(delete(base_files).where(tuple_(*key).in_(some))).rowcount == limit
 
+    @retried
     def finish(self, release: Release, *, now: datetime) -> None:
         """Let a session be released: its bindings go, its internal contexts, and the replicas of a private folder.
 
@@ -299,9 +332,12 @@ class SessionRows:
             connection.execute(update(sessions).where(sessions.c.session_id == release.session_id).values(**ended))
 
 
-def _held(connection: Connection, account: str, session_id: str, *, is_running: bool = False) -> AnyRow:
+def _held(
+    connection: Connection, account: str, session_id: str, *, is_running: bool = False, lock: bool = False
+) -> AnyRow:
     query = select(sessions).where(sessions.c.session_id == session_id, sessions.c.account == account)
-    row = connection.execute(query.where(_IS_RUNNING if is_running else _IS_HELD)).one_or_none()
+    query = query.where(_IS_RUNNING if is_running else _IS_HELD)
+    row = connection.execute(query.with_for_update(key_share=True) if lock else query).one_or_none()
     if row is None:
         raise not_found()
     return row
@@ -312,7 +348,8 @@ def _is_held_by(release: Release) -> ColumnElement[bool]:
 
 
 def _demand_held(connection: Connection, release: Release) -> None:
-    if connection.execute(select(sessions.c.session_id).where(_is_held_by(release))).one_or_none() is None:
+    held = select(sessions.c.session_id).where(_is_held_by(release)).with_for_update(key_share=True)
+    if connection.execute(held).one_or_none() is None:
         raise _lost(release)
 
 
@@ -326,7 +363,7 @@ def _grain(idle_timeout_s: int | None) -> timedelta:
 
 
 def _labels(row: AnyRow) -> dict[str, str]:
-    return cast("dict[str, str]", json.loads(row.labels))
+    return typed("dict[str, str]", json.loads(row.labels))
 
 
 def _is_behind(row: AnyRow, key: SessionKey) -> bool:

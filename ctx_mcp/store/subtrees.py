@@ -14,7 +14,7 @@ from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import ChangedFiles, FileKind
 from ctx_mcp.domain.paths import ROOT, normalize_path
 from ctx_mcp.store.contexts import living_context, moment_of
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, retried
 from ctx_mcp.store.files import entry_of
 from ctx_mcp.store.schema import nodes, versions
 from ctx_mcp.store.tree_edit import TreeEdit
@@ -41,6 +41,7 @@ class SubtreeRows:
         self._database = database
         self._limits = limits
 
+    @retried
     def move(self, account: str, move: Move, *, actor: str, now: datetime) -> ChangedFiles:
         """Move or copy a file, or a folder with all below it, to where nothing stands.
 
@@ -81,6 +82,7 @@ class SubtreeRows:
             removed = 0 if move.copy else len(rows)
             return ChangedFiles(len(rows), removed, 0, shown, entry_of(single.node) if single is not None else None)
 
+    @retried
     def delete_folder(self, account: str, context_id: str, folder: str, *, actor: str, now: datetime) -> ChangedFiles:
         """Delete all files below a folder; each stays in its history.
 

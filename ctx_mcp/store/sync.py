@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, select, update
@@ -25,7 +26,7 @@ from ctx_mcp.domain.trees import (
 )
 from ctx_mcp.store.bulk import BulkInsert
 from ctx_mcp.store.contexts import INTERNAL_MARK, living_context, moment_of, not_found
-from ctx_mcp.store.database import Database
+from ctx_mcp.store.database import Database, retried
 from ctx_mcp.store.leases import Leases, held_task
 from ctx_mcp.store.schema import (
     base_files,
@@ -38,23 +39,24 @@ from ctx_mcp.store.schema import (
     task_notes,
     versions,
 )
+from ctx_mcp.store.statements import Sql
 from ctx_mcp.store.sync_changes import apply_changes, change_base
 from ctx_mcp.store.tree_edit import StoredContent
 
 _READ_STEP_VERSIONS = 500
 _NOTES = BulkInsert(task_notes)
-_GENERATION = "SELECT generation FROM contexts WHERE context_id = ? AND account = ? AND deleted_at IS NULL"
-_LIST_NODES = (
+_GENERATION = Sql("SELECT generation FROM contexts WHERE context_id = ? AND account = ? AND deleted_at IS NULL")
+_LIST_NODES = Sql(
     "SELECT name, version_id, size_bytes, digest, mode, coalesce(mtime_ns, modified_at * 1000), kind FROM nodes"
     " WHERE context_id = ? AND generation = ? AND parent = ?"
 )
-_LIST_BASE_FOLDERS = "SELECT DISTINCT parent FROM base_files WHERE replica_id = ? ORDER BY parent"
-_LIST_BASE = (
+_LIST_BASE_FOLDERS = Sql("SELECT DISTINCT parent FROM base_files WHERE replica_id = ? ORDER BY parent")
+_LIST_BASE = Sql(
     "SELECT name, version_id, size_bytes, mtime_ns, ctime_ns, mode, digest FROM base_files"
     " WHERE replica_id = ? AND parent = ?"
 )
 # The folders first: one search for each of them, not for each file.
-_LIST_LOST = (
+_LIST_LOST = Sql(
     "SELECT parent FROM (SELECT DISTINCT parent FROM base_files WHERE replica_id = ?) AS known WHERE NOT EXISTS"
     " (SELECT 1 FROM nodes WHERE context_id = ? AND generation = ? AND nodes.parent = known.parent)"
 )
@@ -82,6 +84,7 @@ class SyncRows:
         self._database = database
         self._leases = Leases(lease_s)
 
+    @retried
     def open_replica(self, account: str, context_id: str, folder: str, context_path: str, *, now: datetime) -> Replica:
         """Return the replica of this folder, context and prefix, made when it is missing.
 
@@ -105,11 +108,13 @@ class SyncRows:
             select(replicas)
             .join(contexts, replicas.c.context_id == contexts.c.context_id)
             .where(replicas.c.account == account, is_listed, ~is_private)
-            .order_by(replicas.c.folder, replicas.c.context_id, replicas.c.context_path)
         )
         with self._database.read() as connection:
-            return [replica_of(row) for row in connection.execute(query)]
+            found = [replica_of(row) for row in connection.execute(query)]
+        # By code point: an engine may have an order of its own.
+        return sorted(found, key=attrgetter("folder", "context_id", "context_path"))
 
+    @retried
     def mark_replica(self, replica_id: int, mark: str, *, forget_base: bool, now: datetime) -> None:
         """Note which folder a replica is synced with from now on, and forget what was known of another one's files."""
         marked = update(replicas).where(replicas.c.replica_id == replica_id)
@@ -178,6 +183,7 @@ class SyncRows:
                     found[version_id] = StoredContent(*content)
         return found
 
+    @retried
     def commit(
         self,
         replica: Replica,
@@ -208,6 +214,7 @@ class SyncRows:
             moment = moment_of(context, now)
             return apply_changes(connection, context, replica.replica_id, changes, actor=actor, moment=moment)
 
+    @retried
     def commit_base(
         self,
         replica: Replica,

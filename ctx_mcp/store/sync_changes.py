@@ -20,13 +20,14 @@ from ctx_mcp.domain.trees import (
     SetBase,
     SetMode,
 )
-from ctx_mcp.store.bulk import BulkInsert, run_many
+from ctx_mcp.store.bulk import BulkInsert
 from ctx_mcp.store.database import AnyRow
 from ctx_mcp.store.schema import base_files
+from ctx_mcp.store.statements import Sql, run_many
 from ctx_mcp.store.tree_edit import Content, TreeEdit
 
 _BASE = BulkInsert(base_files, replaces=True)
-_FORGET_BASE = "DELETE FROM base_files WHERE replica_id = ? AND parent = ? AND name = ?"
+_FORGET_BASE = Sql("DELETE FROM base_files WHERE replica_id = ? AND parent = ? AND name = ?")
 _DONE = Outcome()
 _BaseRow = tuple[int, str, str, int, int, int, int, int, str | None]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import Connection, and_, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, true, update
 
 from ctx_mcp.domain.clock import to_micros
 from ctx_mcp.domain.errors import TaskNotFound
@@ -17,9 +17,9 @@ from ctx_mcp.domain.models import Task, TaskKind, TaskState
 from ctx_mcp.domain.sessions import SyncNote
 from ctx_mcp.domain.trees import Progress
 from ctx_mcp.store.contexts import living_context, moment_of
-from ctx_mcp.store.database import AnyRow, Database
+from ctx_mcp.store.database import AnyRow, Database, retried
 from ctx_mcp.store.leases import Leases, held_task, settle_task
-from ctx_mcp.store.schema import ACTIVE_SYNC, bindings, replicas, task_notes, tasks
+from ctx_mcp.store.schema import ACTIVE_SYNC, bindings, replicas, sessions, task_notes, tasks
 from ctx_mcp.store.sync import Replica, add_notes, replica_of
 from ctx_mcp.store.tasks import task_of
 
@@ -44,6 +44,7 @@ class SyncTaskRows:
         self._database = database
         self._leases = Leases(lease_s)
 
+    @retried
     def start_sync(
         self,
         replica: Replica,
@@ -81,12 +82,14 @@ class SyncTaskRows:
                 "state": TaskState.WORKING,
                 "session_id": session_id,
                 "replica_id": replica.replica_id,
+                "home": self._home_of(connection, session_id),
                 "parameters": asked,
                 "created_at": moment,
                 "updated_at": moment,
             }
             return task_of(connection.execute(insert(tasks).values(**values).returning(*tasks.c)).one()), True
 
+    @retried
     def claim_sync(self, owner: str, *, now: datetime) -> ClaimedSync | None:
         """Take the oldest unfinished sync that nobody works on, of a replica with no older one."""
         moment = to_micros(now)
@@ -96,6 +99,7 @@ class SyncTaskRows:
         ready = and_(
             _IS_ACTIVE_SYNC,
             self._leases.are_free(moment),
+            self._is_at_home(),
             ~select(other.c.task_id).where(older).exists(),
         )
         joined = tasks.join(replicas, tasks.c.replica_id == replicas.c.replica_id)
@@ -104,7 +108,7 @@ class SyncTaskRows:
             if connection.execute(query).one_or_none() is None:
                 return None
         with self._database.write() as connection:
-            row = connection.execute(query).one_or_none()
+            row = connection.execute(query.with_for_update(of=tasks, skip_locked=True)).one_or_none()
             if row is None:
                 return None
             self._leases.hold(connection, row.task_id, owner, moment)
@@ -112,6 +116,19 @@ class SyncTaskRows:
             parameters = cast("dict[str, object]", json.loads(row.parameters))
             return ClaimedSync(row.account, task_of(row), replica_of(replica), parameters)
 
+    def _home_of(self, connection: Connection, session_id: str | None) -> str | None:
+        """Return where the folders of a session are; those of no session are here."""
+        if session_id is None:
+            return self._database.home
+        home: str | None = connection.scalar(select(sessions.c.home).where(sessions.c.session_id == session_id))
+        return home
+
+    def _is_at_home(self) -> ColumnElement[bool]:
+        """Match tasks whose folder this process has."""
+        home = self._database.home
+        return true() if home is None else or_(tasks.c.home.is_(None), tasks.c.home == home)
+
+    @retried
     def finish_sync(
         self,
         task_id: str,
@@ -138,6 +155,7 @@ class SyncTaskRows:
                 synced = update(replicas).where(replicas.c.replica_id == row.replica_id)
                 connection.execute(synced.values(synced_at=to_micros(now)))
 
+    @retried
     def cancel(self, account: str, task_id: str, *, now: datetime) -> Task:
         """End a sync where it stands, and return it; a clear and a task that has ended are returned as they are.
 
@@ -145,7 +163,7 @@ class SyncTaskRows:
             TaskNotFound: none such in this account.
         """
         with self._database.write() as connection:
-            row = _task_row(connection, account, task_id)
+            row = _task_row(connection, account, task_id, lock=True)
             if row.kind == TaskKind.SYNC and not TaskState(row.state).is_final:
                 settle_task(connection, task_id, TaskState.CANCELLED, now)
                 row = _task_row(connection, account, task_id)
@@ -205,8 +223,9 @@ class SyncTaskRows:
         return [(row.number, SyncNote(row.kind, row.path, row.code, row.text)) for row in rows], total
 
 
-def _task_row(connection: Connection, account: str, task_id: str) -> AnyRow:
-    row = connection.execute(select(tasks).where(tasks.c.task_id == task_id, tasks.c.account == account)).one_or_none()
+def _task_row(connection: Connection, account: str, task_id: str, *, lock: bool = False) -> AnyRow:
+    query = select(tasks).where(tasks.c.task_id == task_id, tasks.c.account == account)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise TaskNotFound(f"no task {task_id[:100]!r}")
     return row

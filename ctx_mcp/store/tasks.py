@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, select, text, tuple_, update
+from sqlalchemy import Connection, and_, insert, select, text, update
 
 from ctx_mcp.domain.clock import from_micros, to_micros
 from ctx_mcp.domain.errors import TaskNotFound
 from ctx_mcp.domain.identity import new_task_id
-from ctx_mcp.domain.models import ContextState, FileKind, Task, TaskKind, TaskState
+from ctx_mcp.domain.models import ContextState, Task, TaskKind, TaskState
+from ctx_mcp.store.accounting import Growth
+from ctx_mcp.store.clearing import ClearStep, bury, next_step
 from ctx_mcp.store.contexts import living_context, moment_of, touch
-from ctx_mcp.store.database import AnyRow, Database
-from ctx_mcp.store.leases import IS_ACTIVE, Leases, held_task, settle_task
-from ctx_mcp.store.schema import ACTIVE_CLEAR, contexts, nodes, tasks, versions
+from ctx_mcp.store.database import AnyRow, Database, note_changed_context, retried
+from ctx_mcp.store.leases import IS_ACTIVE, Leases, held_task, lease_lost, settle_task
+from ctx_mcp.store.schema import ACTIVE_CLEAR, contexts, tasks
 
 _ACTIVE_CLEAR = text(ACTIVE_CLEAR)
 _LATEST_SWEEP = (
@@ -58,6 +59,7 @@ class TaskRows:
             )
         return task_of(row)
 
+    @retried
     def claim(self, owner: str, *, now: datetime) -> tuple[str, Task] | None:
         """Take over one active clear whose lease has run out, and return its account with it."""
         moment = to_micros(now)
@@ -73,6 +75,7 @@ class TaskRows:
             self._leases.hold(connection, row.task_id, owner, moment)
             return row.account, task_of(row)
 
+    @retried
     def start_clear(self, account: str, context_id: str, *, owner: str, now: datetime) -> tuple[Task, bool]:
         """Let all files of a context vanish together, and return the task that buries them and if it is new.
 
@@ -105,9 +108,11 @@ class TaskRows:
             }
             task = connection.execute(insert(tasks).values(**values).returning(*tasks.c)).one()
             emptied = {"generation": context.generation + 1, "file_count": 0, "size_bytes": 0}
-            touch(connection, context_id, moment, state=ContextState.CLEARING, **emptied)
+            freed = Growth(-context.size_bytes, -context.file_count)
+            touch(connection, context_id, moment, freed, state=ContextState.CLEARING, **emptied)
             return task_of(task), True
 
+    @retried
     def step_clear(self, task_id: str, owner: str, *, limit: int, now: datetime) -> Task:
         """Move up to `limit` cleared nodes into history; the last step makes the context available again.
 
@@ -115,31 +120,26 @@ class TaskRows:
             LeaseLost: another process holds the task, or it is settled.
         """
         with self._database.write() as connection:
+            step = _hold_context_for_last_step(connection, task_id, limit)
             task = held_task(connection, task_id, owner)
-            parameters = cast("dict[str, int]", json.loads(task.parameters))
-            old = and_(nodes.c.context_id == task.context_id, nodes.c.generation <= parameters["generation"])
-            order = (nodes.c.generation, nodes.c.parent, nodes.c.name)
-            rows = connection.execute(select(nodes).where(old).order_by(*order).limit(limit)).all()
-            files = [row for row in rows if row.kind == FileKind.FILE]
-            _bury(connection, files, parameters["cleared_at"])
-            if rows:
-                last = rows[-1]
-                done = tuple_(*order) <= (last.generation, last.parent, last.name)
-                connection.execute(delete(nodes).where(nodes.c.context_id == task.context_id, done))
+            buried = bury(connection, task, step)
             progress = {
-                "files_done": task.files_done + len(files),
-                "bytes_done": task.bytes_done + sum(row.size_bytes for row in files),
+                "files_done": task.files_done + buried.files,
+                "bytes_done": task.bytes_done + buried.size_bytes,
+                "parameters": buried.parameters,
             }
             connection.execute(update(tasks).where(tasks.c.task_id == task_id).values(**progress))
-            if len(rows) < limit:
+            if step.is_last:
                 settle_task(connection, task_id, TaskState.COMPLETED, now)
                 available = {"state": ContextState.AVAILABLE, "revision": contexts.c.revision + 1}
                 cleared = update(contexts).where(contexts.c.context_id == task.context_id)
                 connection.execute(cleared.values(**available))
+                note_changed_context(connection, task.context_id)
             else:
                 self._leases.hold(connection, task_id, owner, to_micros(now))
             return task_of(connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one())
 
+    @retried
     def start_sweep(self, owner: str, *, interval: timedelta, now: datetime) -> Task | None:
         """Take the store's sweep if it is due: none ran within `interval`, and no living process runs one."""
         with self._database.read() as connection:
@@ -147,7 +147,7 @@ class TaskRows:
                 return None
         moment = to_micros(now)
         with self._database.write() as connection:
-            row = connection.execute(_LATEST_SWEEP).one_or_none()
+            row = connection.execute(_LATEST_SWEEP.with_for_update()).one_or_none()
             if not self._is_sweep_due(row, interval, now):
                 return None
             if row is None or TaskState(row.state).is_final:
@@ -157,6 +157,7 @@ class TaskRows:
             self._leases.hold(connection, row.task_id, owner, moment)
             return task_of(row)
 
+    @retried
     def renew(self, task_id: str, owner: str, *, now: datetime) -> None:
         """Keep a lease for its full time from now.
 
@@ -167,6 +168,7 @@ class TaskRows:
             held_task(connection, task_id, owner)
             self._leases.hold(connection, task_id, owner, to_micros(now))
 
+    @retried
     def complete(self, task_id: str, owner: str, *, now: datetime) -> None:
         """Settle a task as done.
 
@@ -186,24 +188,22 @@ class TaskRows:
         return self._leases.is_free(latest.lease_until, to_micros(now))
 
 
-def _bury(connection: Connection, files: Sequence[AnyRow], moment: int) -> None:
-    """Write into the history that these files ended at the moment of their clear."""
-    if not files:
-        return
-    ended = versions.c.version_id.in_([row.version_id for row in files])
-    connection.execute(update(versions).where(ended).values(superseded_at=moment))
-    tombstones = [
-        {
-            "context_id": row.context_id,
-            "file_id": row.file_id,
-            "path": f"{row.parent.rstrip('/')}/{row.name}",
-            "kind": "clear",
-            "created_at": moment,
-            "superseded_at": moment,
-        }
-        for row in files
-    ]
-    connection.execute(insert(versions), tombstones)
+def _hold_context_for_last_step(connection: Connection, task_id: str, limit: int) -> ClearStep:
+    """Return the next step of a clear; lock the context where it is the last, which makes it available again.
+
+    Before the task, as everywhere. Other steps leave it alone: writers need not wait for them.
+
+    Raises:
+        LeaseLost: there is no such task.
+    """
+    task = connection.execute(select(tasks).where(tasks.c.task_id == task_id)).one_or_none()
+    if task is None:
+        raise lease_lost(task_id)
+    step = next_step(connection, task, limit)
+    if step.is_last:
+        context = select(contexts.c.context_id).where(contexts.c.context_id == task.context_id)
+        connection.execute(context.with_for_update(key_share=True))
+    return step
 
 
 def task_of(row: AnyRow) -> Task:

@@ -18,10 +18,13 @@ from ctx_mcp.domain.identity import new_file_id
 from ctx_mcp.domain.models import FileKind
 from ctx_mcp.domain.paths import ancestor_folders, split_path
 from ctx_mcp.domain.trees import NewContent
-from ctx_mcp.store.bulk import BulkInsert, run_many
-from ctx_mcp.store.contexts import touch
-from ctx_mcp.store.database import AnyRow
-from ctx_mcp.store.schema import contents, contexts, nodes, versions
+from ctx_mcp.store.accounting import IS_METERED_SQL, Growth, note_change
+from ctx_mcp.store.bulk import BulkInsert
+from ctx_mcp.store.content_locks import hold_contents
+from ctx_mcp.store.database import AnyRow, note_changed_context
+from ctx_mcp.store.numbers import CONTENT_NUMBERS, VERSION_NUMBERS, RowNumbers
+from ctx_mcp.store.schema import contents, nodes, versions
+from ctx_mcp.store.statements import Sql, ask_together, run_many, run_sql, sent_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +74,29 @@ class KeptContent(NamedTuple):
     object_key: str | None
 
 
-# CROSS JOIN keeps SQLite from going through all nodes and looking each of them up in the list.
-_LOAD = (
+_LOAD = Sql(
     "SELECT nodes.parent, name, kind, file_id, version_id, size_bytes, digest, mode, mtime_ns, child_count, created_at,"
-    " modified_at FROM json_each(?) AS wanted CROSS JOIN nodes ON context_id = ? AND generation = ?"
-    " AND nodes.parent = json_extract(wanted.value, '$[0]') AND name = json_extract(wanted.value, '$[1]')"
+    " modified_at FROM {wanted}",
+    table="nodes",
+    on="context_id = ? AND generation = ? AND nodes.parent = {first} AND name = {second}",
 )
-_KNOWN = (
-    "SELECT digest, size_bytes, content_id, object_key FROM contents"
-    " WHERE account = ? AND digest IN (SELECT value FROM json_each(?)) AND condemned_at IS NULL"
+_KNOWN = Sql(
+    "SELECT digest, size_bytes, content_id, object_key FROM {wanted}",
+    table="contents",
+    on="account = ? AND digest = {text} AND condemned_at IS NULL",
 )
-_LAST_VERSION = "SELECT seq FROM sqlite_sequence WHERE name = 'versions'"
-_LAST_CONTENT = "SELECT max(content_id) FROM contents"
+# By the context too, so that tables parted by it are looked up in one part (docs/sizing.md).
+_CONTENT_OF = Sql("SELECT content_id FROM versions WHERE version_id = ? AND context_id = ?")
 _CONTENTS = BulkInsert(contents)
 _VERSIONS = BulkInsert(versions)
 _NODES = BulkInsert(nodes, replaces=True)
-_DROP_NODE = "DELETE FROM nodes WHERE context_id = ? AND generation = ? AND parent = ? AND name = ?"
-_CONTENT = versions.columns.keys().index("content_id")
-_SUPERSEDE = "UPDATE versions SET superseded_at = ? WHERE version_id = ?"
-_SET_MODE = "UPDATE versions SET mode = ?, mtime_ns = ? WHERE version_id = ?"
+_DROP_NODE = Sql("DELETE FROM nodes WHERE context_id = ? AND generation = ? AND parent = ? AND name = ?")
+_SUPERSEDE = Sql("UPDATE versions SET superseded_at = ? WHERE version_id = ? AND context_id = ?")
+_TOUCH = Sql(
+    "UPDATE contexts SET last_used_at = ?, revision = revision + 1, file_count = file_count + ?,"  # noqa: S608 - ours
+    f" size_bytes = size_bytes + ? WHERE context_id = ? RETURNING account, {IS_METERED_SQL}"
+)
+_SET_MODE = Sql("UPDATE versions SET mode = ?, mtime_ns = ? WHERE version_id = ? AND context_id = ?")
 
 
 class TreeEdit:
@@ -117,16 +124,19 @@ class TreeEdit:
         self._generation: int = context.generation
         self._actor = actor
         self._moment = moment
-        self._nodes = self._load(paths)
+        self._version_numbers = RowNumbers(connection, VERSION_NUMBERS)
+        self._content_numbers = RowNumbers(connection, CONTENT_NUMBERS)
+        self._nodes: dict[str, Node] = {}
+        self._known: dict[tuple[str | None, int], KeptContent] = {}
+        self._load(paths, new)
         self._stored = set(self._nodes)
-        self._known = self._load_known(new)
         self._changed: set[str] = set()
-        self._last_version = 0
-        self._last_content = 0
         self._new_versions: list[tuple[object, ...]] = []
+        self._content_ids: dict[int, int | None] = {}
+        """Of the new versions."""
         self._new_contents: list[tuple[object, ...]] = []
-        self._superseded: list[tuple[int, int]] = []
-        self._modes: list[tuple[int | None, int | None, int]] = []
+        self._superseded: list[tuple[int, int, str]] = []
+        self._modes: list[tuple[int | None, int | None, int, str]] = []
         self._file_count = 0
         self._size_bytes = 0
 
@@ -203,13 +213,13 @@ class TreeEdit:
         node, version_id = self._demand_file(path)
         if (node.mode, node.mtime_ns) != (mode, mtime_ns):
             node.mode, node.mtime_ns = mode, mtime_ns
-            self._modes.append((mode, mtime_ns, version_id))
+            self._modes.append((mode, mtime_ns, version_id, self._context_id))
             self._changed.add(path)
 
     def remove(self, path: str) -> None:
         """Take the file at `path` out of its folder, with an end in its history, and the folders it leaves empty."""
         node, version_id = self._demand_file(path)
-        self._superseded.append((self._moment, version_id))
+        self._superseded.append((self._moment, version_id, self._context_id))
         self._add_version(path, node.file_id, "delete", None, 0, None, None, None, superseded_at=self._moment)
         self._file_count -= 1
         self._size_bytes -= node.size_bytes
@@ -223,46 +233,56 @@ class TreeEdit:
             self._discard(above)
 
     def write(self) -> bool:
-        """Write all changes, and tell whether there were any; those of the context raise its revision once."""
+        """Write all changes, and tell whether there were any; those of the context raise its revision once.
+
+        Raises:
+            TransactionUndone: a stored content that a new version names was swept in the same moment.
+        """
         if not self._changed and not self._new_versions:
             return False
-        _CONTENTS.run(self._connection, self._new_contents)
-        _VERSIONS.run(self._connection, self._new_versions)
-        run_many(self._connection, _SUPERSEDE, self._superseded)
-        run_many(self._connection, _SET_MODE, self._modes)
+        taken_up = {number for number in self._content_ids.values() if number is not None}
+        hold_contents(self._connection, taken_up.difference(row[0] for row in self._new_contents))
         here = (self._context_id, self._generation)
         gone = [path for path in self._changed if path not in self._nodes and path in self._stored]
-        run_many(self._connection, _DROP_NODE, [(*here, *split_path(path)) for path in gone])
         # In the table's own order, so that neighbours go into one page after another.
         standing = sorted(_values(self._nodes[path]) for path in self._changed & self._nodes.keys())
-        _NODES.run(self._connection, [(*here, *node) for node in standing])
-        touch(
-            self._connection,
-            self._context_id,
-            self._moment,
-            file_count=contexts.c.file_count + self._file_count,
-            size_bytes=contexts.c.size_bytes + self._size_bytes,
-        )
+        counts = (self._moment, self._file_count, self._size_bytes, self._context_id)
+        with sent_together(self._connection) as together:
+            _CONTENTS.run(self._connection, self._new_contents)
+            _VERSIONS.run(self._connection, self._new_versions)
+            run_many(self._connection, _SUPERSEDE, self._superseded)
+            run_many(self._connection, _SET_MODE, self._modes)
+            run_many(self._connection, _DROP_NODE, [(*here, *split_path(path)) for path in gone])
+            _NODES.run(self._connection, [(*here, *node) for node in standing])
+            touched = together.ask(_TOUCH, counts)
+        account, is_counted = touched.one()
+        growth = Growth(self._size_bytes, self._file_count)
+        note_change(self._connection, account, growth, is_counted=bool(is_counted))
+        note_changed_context(self._connection, self._context_id)
         return True
 
-    def _load(self, paths: Iterable[str]) -> dict[str, Node]:
+    def _load(self, paths: Iterable[str], new: Iterable[Content]) -> None:
         wanted: dict[str, tuple[str, str]] = {}
         for path in paths:
             while path and path not in wanted:
                 wanted[path] = split_path(path)
                 path, _ = wanted[path]
-        if not wanted:
-            return {}
-        places = json.dumps(sorted(wanted.values()), ensure_ascii=False)
-        rows = self._connection.exec_driver_sql(_LOAD, (places, self._context_id, self._generation))
-        return {f"{row[0].rstrip('/')}/{row[1]}": Node(*row) for row in rows}
-
-    def _load_known(self, new: Iterable[Content]) -> dict[tuple[str | None, int], KeptContent]:
-        digests = {content.digest for content in new if content.digest is not None}
-        if not digests:
-            return {}
-        rows = self._connection.exec_driver_sql(_KNOWN, (self._account, json.dumps(sorted(digests))))
-        return {(digest, size_bytes): KeptContent(*kept) for digest, size_bytes, *kept in rows}
+        given = list(new)
+        digests = {content.digest for content in given if content.digest is not None}
+        nodes_at = json.dumps(sorted(wanted.values()), ensure_ascii=False)
+        rows, known, *numbers = ask_together(
+            self._connection,
+            [
+                (_LOAD, (nodes_at, self._context_id, self._generation)),
+                (_KNOWN, (json.dumps(sorted(digests)), self._account)),
+                *(self._version_numbers.ask() if given else []),
+                *(self._content_numbers.ask() if given else []),
+            ],
+        )
+        self._nodes = {f"{row[0].rstrip('/')}/{row[1]}": Node(*row) for row in rows}
+        self._known = {(row[0], row[1]): KeptContent(*row[2:]) for row in known}
+        for table, reserved in zip((self._version_numbers, self._content_numbers), numbers, strict=False):
+            table.give(reserved)
 
     def _keep_content(self, content: Content) -> KeptContent:
         """Return the row of these bytes, an existing one where the account has them already."""
@@ -270,10 +290,10 @@ class TreeEdit:
         known = self._known.get(key)
         if known is not None:
             return known
-        self._last_content = 1 + (self._last_content or self._number(_LAST_CONTENT))
+        number = self._content_numbers.take()
         place = (content.inline, content.object_key, self._moment, None)
-        self._new_contents.append((self._last_content, self._account, *key, *place))
-        kept = KeptContent(self._last_content, content.object_key)
+        self._new_contents.append((number, self._account, *key, *place))
+        kept = KeptContent(number, content.object_key)
         if content.digest is not None:
             self._known[key] = kept
         return kept
@@ -298,7 +318,7 @@ class TreeEdit:
             self._file_count += 1
         else:
             node = old.node
-            self._superseded.append((self._moment, old.version_id))
+            self._superseded.append((self._moment, old.version_id, self._context_id))
             mode = node.mode if mode is None else mode
         version_id = self._add_version(path, node.file_id, "write", content_id, size_bytes, digest, mode, mtime_ns)
         self._size_bytes += size_bytes - node.size_bytes
@@ -341,28 +361,23 @@ class TreeEdit:
         *,
         superseded_at: int | None = None,
     ) -> int:
-        self._last_version = 1 + (self._last_version or self._number(_LAST_VERSION))
-        whose = (self._last_version, self._context_id, file_id, path, kind)
+        number = self._version_numbers.take()
+        self._content_ids[number] = content_id
+        whose = (number, self._context_id, file_id, path, kind)
         what = (content_id, size_bytes, digest, mode, mtime_ns)
         self._new_versions.append((*whose, *what, self._actor, self._moment, superseded_at))
-        return self._last_version
+        return number
 
     def _content_of(self, version_id: int) -> int:
-        # New ones are numbered without gaps, up to the last.
-        place = version_id - self._last_version - 1
-        if self._new_versions and place >= -len(self._new_versions):
-            return cast("int", self._new_versions[place][_CONTENT])
-        query = "SELECT content_id FROM versions WHERE version_id = ?"
-        return self._connection.exec_driver_sql(query, (version_id,)).scalar_one()
+        if version_id in self._content_ids:
+            return cast("int", self._content_ids[version_id])
+        return cast("int", run_sql(self._connection, _CONTENT_OF, (version_id, self._context_id)).fetchone()[0])
 
     def _demand_file(self, path: str) -> FileNode:
         file = self.get_file(path)
         if file is None:
             raise KeyError(path)
         return file
-
-    def _number(self, query: str) -> int:
-        return self._connection.exec_driver_sql(query).scalar() or 0
 
 
 def _is_folder(node: Node) -> bool:

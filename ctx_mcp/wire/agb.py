@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
+from ctx_mcp.domain.error_codes import error_from_code
 from ctx_mcp.domain.errors import (
     AGBError,
     BackendProtocolError,
     BackendUnavailable,
     UnknownOperation,
     UnsupportedOperation,
-    error_from_code,
 )
 from ctx_mcp.wire.agb_contexts import CONTEXT_CALLS
 from ctx_mcp.wire.agb_sessions import SESSION_CALLS

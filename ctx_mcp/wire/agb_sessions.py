@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation, error_from_code
+from ctx_mcp.domain.error_codes import error_from_code
+from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation
 from ctx_mcp.domain.policies import SyncPolicy, policy_to_json
 from ctx_mcp.domain.sessions import BindingRequest, Session, SessionPage, SessionState
 from ctx_mcp.wire.agb_values import (

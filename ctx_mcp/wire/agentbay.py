@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from typing import cast
 
 from ctx_mcp.domain.clock import to_iso
+from ctx_mcp.domain.error_codes import error_from_code
 from ctx_mcp.domain.errors import (
     AGBError,
     BackendProtocolError,
     BackendUnavailable,
     UnknownOperation,
     UnsupportedOperation,
-    error_from_code,
 )
 from ctx_mcp.wire.agentbay_contexts import CONTEXT_CALLS
 from ctx_mcp.wire.agentbay_regions import DEFAULT_REGION

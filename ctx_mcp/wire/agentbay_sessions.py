@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from ctx_mcp.domain.clock import from_iso, to_iso
-from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation, error_from_code
+from ctx_mcp.domain.error_codes import error_from_code
+from ctx_mcp.domain.errors import BackendProtocolError, InvalidArgument, UnsupportedOperation
 from ctx_mcp.domain.policies import BWList, SyncPolicy, WhiteList, policy_to_json
 from ctx_mcp.domain.sessions import Binding, BindingRequest, Session, SessionPage
 from ctx_mcp.wire.agentbay_values import (

@@ -15,14 +15,8 @@ from typing import Any, cast, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from ctx_mcp.domain.errors import (
-    AGBError,
-    BackendProtocolError,
-    BackendUnavailable,
-    InvalidArgument,
-    UnknownOperation,
-    error_from_code,
-)
+from ctx_mcp.domain.error_codes import error_from_code
+from ctx_mcp.domain.errors import AGBError, BackendProtocolError, BackendUnavailable, InvalidArgument, UnknownOperation
 from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest, bearer_key
 from ctx_mcp.wire.json_values import as_object, as_text, parse_object
 from ctx_mcp.wire.operations import OPERATIONS, OWN_CAPABILITIES, Operation, R, Reply

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ctx_mcp import AsyncClient, AsyncContextService, Client, Context
 from ctx_mcp.client.results import ContextFileEntry
 from ctx_mcp.connect import ConnectedClient
-from ctx_mcp.embedded import ACCOUNT, run_http_service
+from ctx_mcp.embedded import ACCOUNT, EmbeddedTransport, run_http_service
 from ctx_mcp.settings import Settings
 from tests.conformance.authority import trusted_authority
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from tests.lifetimes import Lifetimes
 
 BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "https-agentbay", "agb-sdk")
+ON_POSTGRES = "http-postgres"
+"""As `http-native`, with the service's rows in PostgreSQL."""
+ON_BUCKETS = ("embedded-s3", "http-postgres-s3")
+"""As `embedded` and the one before, with their bytes in S3."""
 COMPOSED = ("http-agb", "http-agentbay", "https-agentbay")
 """Our own clients whose changes in place are composed of URLs."""
 KEYS = {"key-one": ACCOUNT, "key-two": "another"}
@@ -41,19 +45,40 @@ class Backend:
     def is_sdk(self) -> bool:
         return self.name == "agb-sdk"
 
+    @property
+    def passes_bytes(self) -> bool:
+        """Whether presigned URLs lead through the service, rather than to the object store."""
+        return self.name not in ON_BUCKETS
 
-async def open_backend(name: str, hold: Lifetimes, data_dir: Path) -> Backend:
-    if name == "embedded":
-        return Backend(name, data_dir, (await hold(AsyncClient(data_dir=data_dir))).context)
+
+@dataclass(frozen=True)
+class Engines:
+    """Where rows and bytes are; None: in the data folder."""
+
+    database_url: str | None = None
+    object_store_url: str | None = None
+
+
+async def open_backend(name: str, hold: Lifetimes, data_dir: Path, engines: Engines = Engines()) -> Backend:
+    if name in ("embedded", "embedded-s3"):
+        transport = EmbeddedTransport(data_dir, object_store_url=engines.object_store_url)
+        return Backend(name, data_dir, AsyncContextService(await hold(transport)))
     if name == "embedded-sync":
         client = await hold(_in_thread(Client(data_dir=data_dir)))
         return Backend(name, data_dir, in_threads(client.context))
     tls = None
     if name.startswith("https"):
         tls = (await hold(trusted_authority(data_dir.parent / "authority"))).issue()
-    settings = Settings(data_dir=data_dir, api_keys=KEYS, tls=tls)
+    settings = Settings(
+        data_dir=data_dir,
+        database_url=engines.database_url,
+        object_store_url=engines.object_store_url,
+        api_keys=KEYS,
+        tls=tls,
+    )
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
-    open_client = {"http-native": _native, "http-agb": _agb, "agb-sdk": _sdk}.get(name, _agentbay)
+    natives = dict.fromkeys(("http-native", ON_POSTGRES, *ON_BUCKETS), _native)
+    open_client = {**natives, "http-agb": _agb, "agb-sdk": _sdk}.get(name, _agentbay)
     return Backend(
         name, data_dir, await open_client(hold, url, "key-one"), foreign=await open_client(hold, url, "key-two")
     )

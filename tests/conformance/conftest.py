@@ -7,13 +7,46 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.conformance.backends import BACKENDS, COMPOSED, Backend, open_backend
+from tests.conformance.backends import BACKENDS, COMPOSED, ON_BUCKETS, ON_POSTGRES, Backend, Engines, open_backend
 from tests.lifetimes import Lifetimes
 
+_NATIVE = [name for name in BACKENDS if name not in ("agb-sdk", *COMPOSED)]
+_ON_BUCKETS = {
+    "backend": ("test_clear", "test_history", "test_transfer"),
+    "native_backend": ("test_changes_in_place", "test_history", "test_search"),
+}
+"""Modules whose tests run with their bytes in S3 too: those about bytes, and about what happens to files."""
 
-@pytest_asyncio.fixture(params=BACKENDS)
-async def backend(request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, clean_home: Path) -> Backend:
-    return await open_backend(request.param, hold, data_dir)
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, names in {"backend": [*BACKENDS, ON_POSTGRES], "native_backend": [*_NATIVE, ON_POSTGRES]}.items():
+        is_on_buckets = metafunc.definition.path.stem in _ON_BUCKETS[fixture]
+        has_own = any(fixture in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+        if fixture in metafunc.fixturenames and not has_own:
+            metafunc.parametrize(fixture, [*names, *(ON_BUCKETS if is_on_buckets else ())], indirect=True)
+
+
+@pytest.fixture
+def engines(request: pytest.FixtureRequest) -> Engines:
+    """A database and a bucket's prefix of its own for the backend that has its rows or bytes there."""
+    names = [str(value) for value in request.node.callspec.params.values()]
+    has_postgres = any(ON_POSTGRES in name for name in names)
+    has_bucket = any(name in ON_BUCKETS for name in names)
+    return Engines(
+        request.getfixturevalue("postgres_url") if has_postgres else None,
+        request.getfixturevalue("bucket_url") if has_bucket else None,
+    )
+
+
+@pytest_asyncio.fixture
+async def backend(
+    request: pytest.FixtureRequest,
+    hold: Lifetimes,
+    data_dir: Path,
+    clean_home: Path,
+    engines: Engines,
+) -> Backend:
+    return await open_backend(request.param, hold, data_dir, engines)
 
 
 @pytest_asyncio.fixture(params=[name for name in BACKENDS if name.startswith("http") or name == "agb-sdk"])
@@ -28,10 +61,16 @@ async def own_backend(request: pytest.FixtureRequest, hold: Lifetimes, data_dir:
     return await open_backend(request.param, hold, data_dir)
 
 
-@pytest_asyncio.fixture(params=[name for name in BACKENDS if name not in ("agb-sdk", *COMPOSED)])
-async def native_backend(request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, clean_home: Path) -> Backend:
+@pytest_asyncio.fixture
+async def native_backend(
+    request: pytest.FixtureRequest,
+    hold: Lifetimes,
+    data_dir: Path,
+    clean_home: Path,
+    engines: Engines,
+) -> Backend:
     """Only those whose files and tokens are the service's own; on the others they are composed."""
-    return await open_backend(request.param, hold, data_dir)
+    return await open_backend(request.param, hold, data_dir, engines)
 
 
 @pytest_asyncio.fixture(params=COMPOSED)

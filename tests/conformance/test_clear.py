@@ -26,7 +26,8 @@ async def test_clear_removes_all_files_and_keeps_the_context(backend: Backend) -
     assert await list_folder(backend.context, made.id) == []
     assert await list_folder(backend.context, made.id, "/d") == []
     async with httpx.AsyncClient() as http:
-        assert (await http.get(url)).status_code == 404
+        # One of an object store is of the version, which is kept.
+        assert (await http.get(url)).status_code == (404 if backend.passes_bytes else 200)
     assert (await backend.context.get("kept")).context_id == made.id
     await _put(backend, made.id, "/a", b"again")
     assert [entry.size for entry in await list_folder(backend.context, made.id)] == [5]

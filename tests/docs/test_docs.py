@@ -14,7 +14,7 @@ import pytest
 
 from ctx_mcp.cli.parser import build_parser
 from ctx_mcp.connect import open_transport
-from ctx_mcp.domain.errors import errors_by_code
+from ctx_mcp.domain.error_codes import errors_by_code
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.server.errors import NEXT_STEP
 from ctx_mcp.server.needs import NEEDS

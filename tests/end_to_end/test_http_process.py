@@ -177,7 +177,9 @@ async def test_requests_from_foreign_pages_are_refused(
         await toy.hears("closed")
         assert await asyncio.wait_for(toy.process.wait(), WAIT_S) == 0
         toy.took_at_most(IDLE_END_S, since=began_at)
-        assert toy.noise == [f"Invalid {header} header: {value}\n"]
+        path = httpx.URL(toy.url).path
+        refusal = f"refused with {status}: {method} {path!r} from 127.0.0.1\n"
+        assert toy.noise == [f"Invalid {header} header: {value}\n", refusal]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -253,7 +255,7 @@ async def serve_here(host: str, port: int) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
 async def test_hosts_that_others_can_reach_are_refused(host: str) -> None:
-    with pytest.raises(InvalidArgument, match="not a loopback address; use"):
+    with pytest.raises(InvalidArgument, match="not a loopback address, and nobody"):
         await serve_here(host, 0)
 
 

@@ -19,7 +19,8 @@ from sqlalchemy import create_engine
 
 import ctx_mcp.store.database as database_module
 from ctx_mcp import AsyncClient
-from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.domain.accounts import Quotas, Usage
+from ctx_mcp.domain.errors import QuotaExceeded, StoreUnusable
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.store.files import StoredContent
 from ctx_mcp.store.schema import SCHEMA_REVISION, metadata
@@ -121,14 +122,28 @@ def test_a_store_of_the_first_format_keeps_everything_when_it_is_migrated(tmp_pa
     assert _statements(tmp_path / "ctx.db") == _statements(made_afresh / "ctx.db")
 
 
-def _make_former_store(folder: Path) -> None:
-    """Make a store as revision 0001 left it: one file in a folder, and a clear that has ended."""
+def test_a_store_without_accounts_counts_what_stands_when_it_gets_a_quota(tmp_path: Path) -> None:
+    _make_former_store(tmp_path, "0003")
+    store = open_store(tmp_path, DEFAULT_LIMITS)
+    now = datetime.now(UTC)
+    assert (store.accounts.list(), store.keys.list(), store.audit.page(limit=10)) == ([], [], [])
+    store.accounts.put_quotas("an account", Quotas(max_bytes=5), now=now)
+    assert store.accounts.metered_usage("an account") == Usage(5, 1, 1)
+    with pytest.raises(QuotaExceeded):
+        store.files.write("an account", "ctx-1", "/new", StoredContent("01", 1, b"x"), actor="", now=now)
+    store.files.delete("an account", "ctx-1", "/a/b.txt", actor="", now=now)
+    assert store.accounts.metered_usage("an account") == Usage(0, 0, 1)
+    store.close()
+
+
+def _make_former_store(folder: Path, revision: str = "0001") -> None:
+    """Make a store as a revision left it: one file in a folder, and a clear that has ended."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     engine = create_engine(f"sqlite:///{folder / 'ctx.db'}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
         for statement in FORMER_ROWS.strip().split(";\n"):
             connection.exec_driver_sql(statement)
     engine.dispose()

@@ -158,7 +158,7 @@ class HistoryMachine(RuleBasedStateMachine):
         found: Tree = {}
         waiting = ["/"]
         while waiting:
-            entries, _ = self.store.files.page(ACCOUNT, self.context_id, waiting.pop(), limit=100)
+            entries, _ = self.store.folders.page(ACCOUNT, self.context_id, waiting.pop(), limit=100)
             waiting += [entry.path for entry in entries if entry.kind == FileKind.FOLDER]
             for entry in entries:
                 if entry.kind == FileKind.FILE:

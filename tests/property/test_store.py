@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from ctx_mcp.store.files import StoredContent, WriteCondition
 from ctx_mcp.store.schema import contexts, nodes, versions
 from ctx_mcp.store.store import Store, open_store
 
-ACCOUNT = "an account"
+_NUMBERS = count()
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(lambda names: "/" + "/".join(names))
 NAMES = st.sampled_from(["one", "two", "three"])
@@ -30,12 +31,15 @@ CONTENTS = st.binary(max_size=3)
 class StoreMachine(RuleBasedStateMachine):
     ids = Bundle("ids")
     template: Path
+    database_url: str | None
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="ctx-property-"))
         shutil.copytree(self.template, self.folder / "data")
-        self.store: Store = open_store(self.folder / "data", DEFAULT_LIMITS)
+        self.store: Store = open_store(self.folder / "data", DEFAULT_LIMITS, self.database_url)
+        # In PostgreSQL all examples share a database, as accounts do.
+        self.account = f"account {next(_NUMBERS)}"
         self.names: dict[str, str] = {}
         self.files: dict[str, dict[str, bytes]] = {}
         self.etags: dict[tuple[str, str], str | None] = {}
@@ -58,7 +62,7 @@ class StoreMachine(RuleBasedStateMachine):
         return self._create(name)
 
     def _create(self, name: str) -> str:
-        record, created = self.store.contexts.get_or_create(ACCOUNT, name, now=NOW)
+        record, created = self.store.contexts.get_or_create(self.account, name, now=NOW)
         assert created == (name not in self.names.values())
         if created:
             self.names[record.context_id] = name
@@ -71,21 +75,21 @@ class StoreMachine(RuleBasedStateMachine):
         taken = any(other == name and holder != context_id for holder, other in self.names.items())
         if context_id not in self.names:
             with pytest.raises(ContextNotFound):
-                self.store.contexts.rename(ACCOUNT, context_id, name, now=NOW)
+                self.store.contexts.rename(self.account, context_id, name, now=NOW)
         elif taken:
             with pytest.raises(NameTaken):
-                self.store.contexts.rename(ACCOUNT, context_id, name, now=NOW)
+                self.store.contexts.rename(self.account, context_id, name, now=NOW)
         else:
-            self.store.contexts.rename(ACCOUNT, context_id, name, now=NOW)
+            self.store.contexts.rename(self.account, context_id, name, now=NOW)
             self.names[context_id] = name
 
     @rule(context_id=ids)
     def delete_context(self, context_id: str) -> None:
         if context_id not in self.names:
             with pytest.raises(ContextNotFound):
-                self.store.contexts.delete(ACCOUNT, context_id, now=NOW)
+                self.store.contexts.delete(self.account, context_id, now=NOW)
             return
-        self.store.contexts.delete(ACCOUNT, context_id, now=NOW)
+        self.store.contexts.delete(self.account, context_id, now=NOW)
         del self.names[context_id], self.files[context_id]
 
     @rule(context_id=ids, path=PATHS, content=CONTENTS, conditional=st.booleans())
@@ -94,7 +98,9 @@ class StoreMachine(RuleBasedStateMachine):
         etag = self.etags.get((context_id, path)) if conditional else None
 
         def attempt() -> str | None:
-            written = self.store.files.write(ACCOUNT, context_id, path, stored, WriteCondition(etag), actor="", now=NOW)
+            written = self.store.files.write(
+                self.account, context_id, path, stored, WriteCondition(etag), actor="", now=NOW
+            )
             return written.entry.etag
 
         if context_id not in self.files:
@@ -117,19 +123,19 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(context_id=ids, path=PATHS)
     def delete(self, context_id: str, path: str) -> None:
         if path in self.files.get(context_id, {}):
-            self.store.files.delete(ACCOUNT, context_id, path, actor="", now=NOW)
+            self.store.files.delete(self.account, context_id, path, actor="", now=NOW)
             del self.files[context_id][path]
         else:
             with pytest.raises((FileNotFound, ContextNotFound)):
-                self.store.files.delete(ACCOUNT, context_id, path, actor="", now=NOW)
+                self.store.files.delete(self.account, context_id, path, actor="", now=NOW)
 
     @rule(context_id=ids, step=st.integers(1, 3), finish=st.booleans())
     def clear(self, context_id: str, step: int, finish: bool) -> None:
         if context_id not in self.files:
             with pytest.raises(ContextNotFound):
-                self.store.tasks.start_clear(ACCOUNT, context_id, owner="me", now=NOW)
+                self.store.tasks.start_clear(self.account, context_id, owner="me", now=NOW)
             return
-        task, is_new = self.store.tasks.start_clear(ACCOUNT, context_id, owner="me", now=NOW)
+        task, is_new = self.store.tasks.start_clear(self.account, context_id, owner="me", now=NOW)
         if is_new:
             # One that joins a running clear takes no more files.
             self.files[context_id] = {}
@@ -139,41 +145,43 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(context_id=ids, path=PATHS)
     def read(self, context_id: str, path: str) -> None:
         if path in self.files.get(context_id, {}):
-            opened = self.store.files.open(ACCOUNT, context_id, path)
+            opened = self.store.files.open(self.account, context_id, path)
             assert opened.content.inline == self.files[context_id][path]
             assert opened.entry.etag == self.etags[context_id, path]
         else:
             with pytest.raises((FileNotFound, ContextNotFound)):
-                self.store.files.open(ACCOUNT, context_id, path)
+                self.store.files.open(self.account, context_id, path)
 
     @rule(context_id=ids, folder=st.one_of(st.just("/"), PATHS), limit=st.integers(1, 4), offset=st.integers(0, 4))
     def list_folder(self, context_id: str, folder: str, limit: int, offset: int) -> None:
         files = self.files.get(context_id)
         if files is None or folder in files:
             with pytest.raises((ContextNotFound, PathConflict)):
-                self.store.files.page(ACCOUNT, context_id, folder, limit=limit)
+                self.store.folders.page(self.account, context_id, folder, limit=limit)
             return
         prefix = folder.rstrip("/") + "/"
         children = sorted({path[len(prefix) :].partition("/")[0] for path in files if path.startswith(prefix)})
-        page, total = self.store.files.page(ACCOUNT, context_id, folder, limit=limit, offset=offset)
+        page, total = self.store.folders.page(self.account, context_id, folder, limit=limit, offset=offset)
         assert [entry.name for entry in page] == children[offset : offset + limit]
         assert total == len(children)
         for entry in page:
             assert entry.path == prefix + entry.name
             assert entry.kind == ("FILE" if entry.path in files else "FOLDER")
-        after, _ = self.store.files.page(ACCOUNT, context_id, folder, limit=limit, after="a")
+        after, _ = self.store.folders.page(self.account, context_id, folder, limit=limit, after="a")
         assert [entry.name for entry in after] == [name for name in children if name > "a"][:limit]
 
     @invariant()
     def contexts_are_the_model(self) -> None:
-        listed = self.store.contexts.page(ACCOUNT, limit=100)
+        listed = self.store.contexts.page(self.account, limit=100)
         assert {record.context_id: record.name for record in listed} == self.names
-        assert self.store.contexts.count(ACCOUNT) == len(self.names)
+        assert self.store.contexts.count(self.account) == len(self.names)
 
     @invariant()
     def counts_are_right(self) -> None:
         with self.store.database.read() as connection:
-            rows = connection.execute(select(contexts).where(contexts.c.deleted_at.is_(None))).all()
+            rows = connection.execute(
+                select(contexts).where(contexts.c.account == self.account, contexts.c.deleted_at.is_(None))
+            ).all()
             for row in rows:
                 files = self.files[row.context_id]
                 assert row.file_count == len(files)
@@ -196,17 +204,16 @@ class StoreMachine(RuleBasedStateMachine):
                 assert len(connection.execute(living).all()) == len(files)
 
 
-@pytest.fixture(autouse=True)
-def _template(tmp_path: Path) -> None:
-    open_store(tmp_path / "template", DEFAULT_LIMITS).close()
+@pytest.mark.both_engines
+def test_the_store_does_what_a_dict_would(tmp_path: Path, database_url: str | None) -> None:
     StoreMachine.template = tmp_path / "template"
-
-
-def test_the_store_does_what_a_dict_would() -> None:
+    StoreMachine.database_url = database_url
+    open_store(StoreMachine.template, DEFAULT_LIMITS).close()
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=50,
+            # A statement takes several times as long there.
+            max_examples=50 if database_url is None else 15,
             stateful_step_count=30,
             deadline=None,
             database=None,

@@ -218,7 +218,7 @@ class SyncModel(FoldersModel):
         return {path.strip("/"): self.read(path) for path in self.walk("/")}
 
     def walk(self, folder: str) -> Iterator[str]:
-        entries, _ = self.store.files.page(ACCOUNT, self.context_id, folder, limit=1000)
+        entries, _ = self.store.folders.page(ACCOUNT, self.context_id, folder, limit=1000)
         for entry in entries:
             if entry.kind == "FOLDER":
                 yield from self.walk(entry.path)

@@ -54,7 +54,7 @@ async def open_legacy(
     """Connect a legacy client whose news arrive at `news`: to a process of its own, or to the server given."""
     target = await _target(hold, transport, data_dir, server)
     host = await open_host(hold, target, "legacy", message_handler=news.take)
-    await _until_heard(host, news)
+    await until_heard(host, news)
     return host
 
 
@@ -72,7 +72,7 @@ async def _target(hold: Lifetimes, transport: str, data_dir: Path, server: Conte
     return at.url if transport == "http" else sse_client(at.url)
 
 
-async def _until_heard(host: Host, news: News) -> None:
+async def until_heard(host: Host, news: News) -> None:
     """Wait for the stream of news: over HTTP the client opens it in its own time, and what comes before is lost."""
     for number in range(5):
         await host.new_context(f"is anybody listening {number}")

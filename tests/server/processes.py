@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mcp.client.stdio import StdioServerParameters, stdio_client
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Callable
 
     from mcp.client._transport import Transport
 
@@ -25,6 +25,8 @@ WAIT_S = 60.0
 class Running:
     url: str
     pid: int
+    said: Callable[[], str]
+    """Returns what it has said on standard error so far."""
 
 
 def environment(**settings: str | Path) -> dict[str, str]:
@@ -52,7 +54,7 @@ async def running(*arguments: str, **settings: str | Path) -> AsyncGenerator[Run
     lines = _Lines(process.stderr)
     reading = asyncio.create_task(lines.read())
     try:
-        yield Running(await lines.url(), process.pid)
+        yield Running(await lines.url(), process.pid, lambda: lines.text)
     finally:
         with suppress(ProcessLookupError):
             process.terminate()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ctx_mcp.connect import open_transport
-from ctx_mcp.domain.errors import errors_by_code
+from ctx_mcp.domain.error_codes import errors_by_code
 from ctx_mcp.embedded import EmbeddedTransport, run_http_service
 from ctx_mcp.server.errors import NEXT_STEP
 from ctx_mcp.server.tools import TOOLS
@@ -176,7 +176,7 @@ async def test_a_backend_that_answers_something_else(
         assert "hello" not in text
 
 
-@pytest.mark.parametrize("code", [*CODES, "Quota.Exceeded"])
+@pytest.mark.parametrize("code", [*CODES, "Quota.Other"])
 async def test_what_a_backend_refuses_reaches_the_model(hold: Lifetimes, clean_home: Path, code: str) -> None:
     known = errors_by_code().get(code)
     body = json.dumps({"requestId": "1", "error": {"code": code, "message": "these are the facts."}}).encode()

@@ -12,10 +12,11 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.errors import AGBError, InvalidArgument
 from ctx_mcp.domain.models import TextEdit
 from ctx_mcp.embedded import EmbeddedTransport
-from ctx_mcp.server.access import READS, GuardedTransport
+from ctx_mcp.server.access import GuardedTransport
 from ctx_mcp.server.tools import TOOLS
 from ctx_mcp.settings import ServerSettings, load_server_settings
 from ctx_mcp.wire import operations as ops
+from ctx_mcp.wire.effects import EFFECTS, Effect
 from ctx_mcp.wire.operations import OPERATIONS, Operation
 from tests.server.hosts import ERAS, Host, open_host, serving
 from tests.server.processes import stdio_server
@@ -245,8 +246,7 @@ async def test_an_operation_nobody_told_of_is_refused(stage: Stage) -> None:
 async def test_every_operation_that_changes_a_context_counts_as_a_change() -> None:
     changing = {kind for kind in OPERATIONS if "changed_contexts" in vars(kind)}
     assert changing
-    assert not changing & set(READS)
-    assert set(READS) <= set(OPERATIONS)
+    assert {EFFECTS[kind] for kind in changing} <= {Effect.CHANGES_CONTEXTS, Effect.CHANGES_SESSIONS}
 
 
 async def code_of(guard: GuardedTransport, operation: Operation[Any]) -> str:

@@ -15,6 +15,8 @@ from ctx_mcp.wire.operations import ClearContext, GetTask
 from tests.lifetimes import Lifetimes
 from tests.service.workbench import Workbench, open_workbench
 
+pytestmark = pytest.mark.both_engines
+
 WAIT_S = 20
 
 
@@ -97,6 +99,45 @@ async def test_a_clear_goes_in_steps_and_counts(bench: Workbench) -> None:
     assert bench.store.retention.count_rows()["nodes"] == 0
 
 
+async def test_a_small_clear_does_not_wait_for_the_end_of_a_large_one(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctx_mcp.service.jobs._CLEAR_STEP_NODES", 1)
+    large, small = await bench.new_context("large"), await bench.new_context("small")
+    for number in range(40):
+        await bench.context.write_file(large, f"/{number}", b"x")
+    await bench.context.write_file(small, "/f", b"x")
+    task = await _clear(bench, large)
+    await _clear(bench, small)
+    jobs = asyncio.create_task(bench.service.jobs.run())
+    async with asyncio.timeout(WAIT_S):
+        while (await bench.context.get_clear_status(small)).status != "available":
+            await asyncio.sleep(0.001)
+        assert not (await bench.send(GetTask(task_id=task.task_id))).result.is_final
+        while (await bench.context.get_clear_status(large)).status != "available":
+            await asyncio.sleep(0.005)
+    jobs.cancel()
+    await asyncio.wait([jobs])
+    assert (await bench.send(GetTask(task_id=task.task_id))).result.files_done == 40
+
+
+async def test_more_clears_than_run_at_once_all_come_to_their_end(
+    bench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctx_mcp.service.jobs._CLEARS_AT_ONCE", 2)
+    made = [await bench.new_context(f"context {number}") for number in range(5)]
+    for context_id in made:
+        await bench.context.write_file(context_id, "/f", b"x")
+        await _clear(bench, context_id)
+    jobs = asyncio.create_task(bench.service.jobs.run())
+    async with asyncio.timeout(WAIT_S):
+        for context_id in made:
+            while (await bench.context.get_clear_status(context_id)).status != "available":
+                await asyncio.sleep(0.005)
+    jobs.cancel()
+    await asyncio.wait([jobs])
+
+
 async def test_a_task_is_taken_over_when_its_lease_has_run_out_and_not_before(bench: Workbench) -> None:
     made = await bench.new_context()
     task = await _clear(bench, made)
@@ -140,12 +181,14 @@ async def test_every_step_renews_the_lease(bench: Workbench) -> None:
         assert bench.store.tasks.claim("other", now=bench.now) is None
 
 
-async def test_a_clear_another_process_left_is_finished(hold: Lifetimes, tmp_path: Path) -> None:
-    dead = await hold(open_workbench(tmp_path))
+async def test_a_clear_another_process_left_is_finished(
+    hold: Lifetimes, tmp_path: Path, database_url: str | None
+) -> None:
+    dead = await hold(open_workbench(tmp_path, database_url=database_url))
     made = await dead.new_context()
     await dead.context.write_file(made, "/f", b"x")
     await _clear(dead, made)
-    alive = await hold(open_workbench(tmp_path))
+    alive = await hold(open_workbench(tmp_path, database_url=database_url))
     alive.pass_time(seconds=11)
     await _finish(alive, made)
     assert await _paths(alive, made) == []

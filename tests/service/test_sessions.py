@@ -54,6 +54,8 @@ from ctx_mcp.wire.operations import (
 from tests.lifetimes import Lifetimes
 from tests.service.workbench import ACCOUNT, START
 
+pytestmark = pytest.mark.both_engines
+
 WAIT_S = 20
 LIMITS = Limits(lease_s=4, max_bindings=5)
 LEASE = timedelta(seconds=LIMITS.lease_s)
@@ -66,11 +68,11 @@ TRANSFER = ("file_transfer",)
 class SessionBench:
     """Rules of sessions on a real store. Syncs are listed and not carried out: a test says how each one ends."""
 
-    def __init__(self, data_dir: Path, folders: SessionFolders | None = None) -> None:
+    def __init__(self, data_dir: Path, folders: SessionFolders | None = None, database_url: str | None = None) -> None:
         self.now = START
         self.home = data_dir / "sessions"
         self.caller = Caller(ACCOUNT)
-        self.store: Store = open_store(data_dir, LIMITS)
+        self.store: Store = open_store(data_dir, LIMITS, database_url)
         self.started: list[tuple[str, str]] = []
         self._hops = Hops()
         parts = (self.store, self._hops, folders or PrivateFolders(self.home), self, LIMITS, lambda: self.now)
@@ -132,8 +134,10 @@ class SessionBench:
 
 
 @asynccontextmanager
-async def open_sessions(data_dir: Path, folders: SessionFolders | None = None) -> AsyncGenerator[SessionBench]:
-    bench = SessionBench(data_dir, folders)
+async def open_sessions(
+    data_dir: Path, folders: SessionFolders | None = None, database_url: str | None = None
+) -> AsyncGenerator[SessionBench]:
+    bench = SessionBench(data_dir, folders, database_url)
     try:
         yield bench
     finally:
@@ -141,8 +145,8 @@ async def open_sessions(data_dir: Path, folders: SessionFolders | None = None) -
 
 
 @pytest_asyncio.fixture
-async def sessions(hold: Lifetimes, data_dir: Path) -> SessionBench:
-    return await hold(open_sessions(data_dir))
+async def sessions(hold: Lifetimes, data_dir: Path, database_url: str | None) -> SessionBench:
+    return await hold(open_sessions(data_dir, database_url=database_url))
 
 
 async def test_a_session_is_made_with_its_bindings_and_starts_their_downloads(sessions: SessionBench) -> None:
@@ -383,9 +387,9 @@ async def test_a_folder_that_is_gone_is_no_reason_to_delete_in_the_context(sessi
 
 
 async def test_a_release_is_worked_on_by_one_process_and_taken_over_within_a_lease(
-    hold: Lifetimes, tmp_path: Path
+    hold: Lifetimes, tmp_path: Path, database_url: str | None
 ) -> None:
-    dead, alive = [await hold(open_sessions(tmp_path)) for _ in range(2)]
+    dead, alive = [await hold(open_sessions(tmp_path, database_url=database_url)) for _ in range(2)]
     made = await dead.create(BindingRequest(dead.new_context(), "/x"))
     await dead.rules.release(dead.caller, ReleaseSession(made.session_id))
     held = dead.claim()
@@ -408,15 +412,17 @@ async def test_a_release_is_worked_on_by_one_process_and_taken_over_within_a_lea
         await alive.get(made.session_id)
 
 
-async def test_what_a_killed_process_left_is_ended_by_the_next(hold: Lifetimes, tmp_path: Path) -> None:
-    dead = await hold(open_sessions(tmp_path))
+async def test_what_a_killed_process_left_is_ended_by_the_next(
+    hold: Lifetimes, tmp_path: Path, database_url: str | None
+) -> None:
+    dead = await hold(open_sessions(tmp_path, database_url=database_url))
     made = await dead.create(BindingRequest(dead.new_context(), "/x"))
     dead.end_syncs()
     await dead.rules.release(dead.caller, ReleaseSession(made.session_id))
     dead.claim()
     discarded = dead.home / "session-old.discarded"
     discarded.mkdir()
-    alive = await hold(open_sessions(tmp_path))
+    alive = await hold(open_sessions(tmp_path, database_url=database_url))
     alive.pass_time(5)
     work = asyncio.create_task(alive.rules.run())
     async with asyncio.timeout(WAIT_S):
@@ -467,6 +473,14 @@ async def test_looking_at_a_session_does_not_keep_it(sessions: SessionBench) -> 
     await sessions.rules.get(sessions.caller, GetSession(session_id))
     await sessions.rules.get_labels(sessions.caller, GetSessionLabels(session_id))
     await sessions.rules.list_bindings(sessions.caller, ListBindings(session_id))
+    sessions.pass_time(2)
+    assert sessions.store.sessions.release_idle(now=sessions.now) == 1
+
+
+async def test_a_session_may_be_idle_for_days(sessions: SessionBench) -> None:
+    await sessions.create(idle_timeout_s=3 * 24 * 3600)
+    sessions.pass_time(3 * 24 * 3600 - 1)
+    assert sessions.store.sessions.release_idle(now=sessions.now) == 0
     sessions.pass_time(2)
     assert sessions.store.sessions.release_idle(now=sessions.now) == 1
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
+import pytest
+
 from ctx_mcp import Context
 from ctx_mcp.domain.clock import to_micros
 from ctx_mcp.store.schema import contents
 from tests.service.workbench import Workbench
+
+pytestmark = pytest.mark.both_engines
 
 LARGE = b"x" * 100_000
 OTHER = b"y" * 100_000
@@ -92,7 +96,7 @@ async def test_objects_no_row_names_go_when_they_are_old(bench: Workbench) -> No
     await bench.context.write_file(made, "/f", LARGE)
     [named] = bench.objects()
     folder = bench.data_dir / "objects" / "zz"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     old, killed, young = folder / "old", folder / "killed#1", folder / "young"
     moment = bench.now.timestamp()
     for path, age_s in ((old, 2 * DAY_S), (killed, 2 * DAY_S), (young, DAY_S / 2), (named, 30 * DAY_S)):

@@ -37,6 +37,8 @@ from ctx_mcp.store.schema import base_files, bindings, contents, contexts, nodes
 from ctx_mcp.store.store import Store, open_store
 from ctx_mcp.store.sync import Replica, put_recycle_rules
 
+pytestmark = pytest.mark.both_engines
+
 ACCOUNT = "an account"
 START = datetime(2026, 1, 2, tzinfo=UTC)
 CHANGED, TAKEN = "File.VersionConflict", "Path.Conflict"
@@ -59,8 +61,8 @@ def put(path: str, text: str = "x", expected: int | None = None, **fields: int) 
 
 
 class Bench:
-    def __init__(self, data_dir: Path) -> None:
-        self.store: Store = open_store(data_dir, DEFAULT_LIMITS)
+    def __init__(self, data_dir: Path, database_url: str | None) -> None:
+        self.store: Store = open_store(data_dir, DEFAULT_LIMITS, database_url)
         self.now = START
         self.context_id = self.new_context("a context")
         self.replica = self.open_replica("/folder")
@@ -117,8 +119,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database_url: str | None) -> Iterator[Bench]:
+    made = Bench(tmp_path, database_url)
     yield made
     made.store.close()
 

@@ -20,6 +20,8 @@ from ctx_mcp.store.store import Store, open_store
 from ctx_mcp.store.sync import Replica
 from ctx_mcp.store.sync_tasks import ClaimedSync
 
+pytestmark = pytest.mark.both_engines
+
 ACCOUNT = "an account"
 START = datetime(2026, 1, 2, tzinfo=UTC)
 LEASE_S = 4
@@ -27,8 +29,8 @@ NONE = Progress()
 
 
 class Bench:
-    def __init__(self, data_dir: Path) -> None:
-        self.store: Store = open_store(data_dir, Limits(lease_s=LEASE_S))
+    def __init__(self, data_dir: Path, database_url: str | None) -> None:
+        self.store: Store = open_store(data_dir, Limits(lease_s=LEASE_S), database_url)
         self.now = START
         self.context_id = self.store.contexts.get_or_create(ACCOUNT, "a context", now=START)[0].context_id
         self.replica = self.open_replica("/folder")
@@ -82,8 +84,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database_url: str | None) -> Iterator[Bench]:
+    made = Bench(tmp_path, database_url)
     yield made
     made.store.close()
 

@@ -12,12 +12,14 @@ import pytest_asyncio
 
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.watch import INTERVAL_S, Watcher
-from ctx_mcp.store.changes import MAX_PATHS, ChangeRows, Look
+from ctx_mcp.store.changes import MAX_PATHS, ChangeRows, ContextMark, Look
 from ctx_mcp.wire.operations import ClearContext, DeleteContext, DeleteFile, ReadFile, UpdateContext
 from tests.service.workbench import ACCOUNT, Workbench, open_workbench
 
+pytestmark = pytest.mark.both_engines
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Collection
+    from collections.abc import AsyncGenerator, Collection, Mapping
 
     from tests.lifetimes import Lifetimes
 
@@ -38,9 +40,9 @@ class CountedRows(ChangeRows):
         self.asked.set()
         return super().commit_mark()
 
-    def look(self, account: str, context_ids: Collection[str], *, after_version: int | None) -> Look:
+    def look(self, account: str, context_ids: Collection[str], *, before: Mapping[str, ContextMark]) -> Look:
         self.look_count += 1
-        return super().look(account, context_ids, after_version=after_version)
+        return super().look(account, context_ids, before=before)
 
     async def until_asked_again(self, times: int = 2) -> None:
         """Wait until the store was looked at once from start to end, whatever was going on before."""
@@ -83,9 +85,9 @@ async def watcher(hold: Lifetimes, bench: Workbench, rows: CountedRows) -> Watch
 
 
 @pytest_asyncio.fixture
-async def other(hold: Lifetimes, bench: Workbench) -> Workbench:
+async def other(hold: Lifetimes, bench: Workbench, database_url: str | None) -> Workbench:
     """Another opening of the same store, which the first hears nothing of, as of another process."""
-    return await hold(open_workbench(bench.data_dir))
+    return await hold(open_workbench(bench.data_dir, database_url=database_url))
 
 
 async def test_nothing_is_asked_while_nobody_watches(
@@ -237,8 +239,10 @@ async def test_a_watch_that_ended_hears_nothing(bench: Workbench, watcher: Watch
     assert (ended.count, going.count) == (0, 1)
 
 
-async def test_other_accounts_are_not_heard_of(hold: Lifetimes, bench: Workbench, watcher: Watcher) -> None:
-    stranger = await hold(open_workbench(bench.data_dir, account="another account"))
+async def test_other_accounts_are_not_heard_of(
+    hold: Lifetimes, bench: Workbench, watcher: Watcher, database_url: str | None
+) -> None:
+    stranger = await hold(open_workbench(bench.data_dir, account="another account", database_url=database_url))
     context_id, own_id = await stranger.new_context(), await bench.new_context("own")
     foreign, listed = News(), News()
     await watcher.watch(foreign, context_id)

@@ -23,10 +23,17 @@ START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class Workbench:
     """`now` is the service's clock; `context` its client. Nothing long runs by itself."""
 
-    def __init__(self, data_dir: Path, limits: Limits = LIMITS, account: str = ACCOUNT) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        limits: Limits = LIMITS,
+        account: str = ACCOUNT,
+        database_url: str | None = None,
+        object_store_url: str | None = None,
+    ) -> None:
         self.data_dir = data_dir
         self.now = START
-        self.store: Store = open_store(data_dir, limits)
+        self.store: Store = open_store(data_dir, limits, database_url, object_store_url)
         self.service = LocalService(
             self.store,
             base_url=_no_url,
@@ -64,8 +71,14 @@ async def _no_url() -> str:
 
 
 @asynccontextmanager
-async def open_workbench(data_dir: Path, limits: Limits = LIMITS, account: str = ACCOUNT) -> AsyncGenerator[Workbench]:
-    bench = Workbench(data_dir, limits, account)
+async def open_workbench(
+    data_dir: Path,
+    limits: Limits = LIMITS,
+    account: str = ACCOUNT,
+    database_url: str | None = None,
+    object_store_url: str | None = None,
+) -> AsyncGenerator[Workbench]:
+    bench = Workbench(data_dir, limits, account, database_url, object_store_url)
     try:
         yield bench
     finally:

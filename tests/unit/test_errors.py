@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 import ctx_mcp.domain.errors as errors_module
-from ctx_mcp.domain.errors import AGBError, AgentBayError, RemoteError, error_from_code, errors_by_code
+from ctx_mcp.domain.error_codes import error_from_code, errors_by_code
+from ctx_mcp.domain.errors import AGBError, AgentBayError, RemoteError
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.agentbay import AgentBayDialect
 from ctx_mcp.wire.dialect import Dialect

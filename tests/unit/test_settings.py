@@ -12,6 +12,35 @@ from ctx_mcp.connect import open_transport
 from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.folders import FolderTransport
 from ctx_mcp.settings import default_allowed_dirs, load_settings
+from ctx_mcp.telemetry.settings import Address, TelemetrySettings
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CTX_MCP_LOG_FORMAT", "xml"),
+        ("CTX_MCP_METRICS_ADDRESS", "9464"),
+        ("CTX_MCP_METRICS_ADDRESS", "example.org:9464"),
+        ("CTX_MCP_METRICS_ADDRESS", "127.0.0.1:65536"),
+        ("CTX_MCP_METRICS_ADDRESS", "127.0.0.1:"),
+        ("CTX_MCP_DRAIN_S", "301"),
+        ("CTX_MCP_DRAIN_S", "-1"),
+    ],
+)
+def test_what_nobody_could_mean_by_telemetry_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InvalidArgument, match=name):
+        load_settings({name: value})
+
+
+def test_telemetry_is_what_the_environment_says_and_nothing_by_default() -> None:
+    environ = {
+        "CTX_MCP_LOG_FORMAT": "JSON",
+        "CTX_MCP_METRICS_ADDRESS": "[::1]:9464",
+        "CTX_MCP_DRAIN_S": "10",
+    }
+    assert load_settings(environ).telemetry == TelemetrySettings("json", Address("::1", 9464), 10.0)
+    assert load_settings({"CTX_MCP_METRICS_ADDRESS": "localhost:0"}).telemetry.metrics_address == ("127.0.0.1", 0)
+    assert load_settings({}).telemetry == TelemetrySettings("text", None, 0.0)
 
 
 def test_without_anything_the_embedded_backend_in_the_users_data_folder_is_used() -> None:
@@ -222,3 +251,42 @@ def test_a_region_that_would_send_the_key_elsewhere_is_refused(region: str) -> N
         with pytest.raises(InvalidArgument, match="region"):
             load_settings({name: region}, backend="agentbay")
     assert load_settings({"CTX_MCP_REGION": region}).region is None
+
+
+def test_a_database_url_is_taken_in_both_spellings() -> None:
+    assert load_settings({}).database_url is None
+    for scheme in ("postgres", "postgresql"):
+        settings = load_settings({"CTX_MCP_DATABASE_URL": f"{scheme}://me:secret@host:1/db?sslmode=require"})
+        assert settings.database_url == "postgresql://me:secret@host:1/db?sslmode=require"
+        assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite:////tmp/secret.db", "CTX_MCP_DATA_DIR"),
+        ("mysql://me:secret@host/db", "postgresql://"),
+        ("postgresql:secret", "postgresql://"),
+        ("me:secret@host/db", "postgresql://"),
+    ],
+)
+def test_another_database_is_refused_without_a_word_of_its_url(url: str, says: str) -> None:
+    with pytest.raises(InvalidArgument, match=says) as caught:
+        load_settings({"CTX_MCP_DATABASE_URL": url})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["s3://a-bucket", "s3://bucket/a/prefix/", "gs://bucket/x", "az://container/a.b_c"])
+def test_an_object_store_is_named_by_its_url(url: str) -> None:
+    assert load_settings({}).object_store_url is None
+    assert load_settings({"CTX_MCP_OBJECT_STORE_URL": url}).object_store_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://me:secret@bucket", "https://secret.example", "memory://", "s3://", "s3://bucket?key=secret", "s3://b/../c"],
+)
+def test_another_object_store_is_refused_without_a_word_of_its_url(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="s3://bucket/prefix") as caught:
+        load_settings({"CTX_MCP_OBJECT_STORE_URL": url})
+    assert "secret" not in str(caught.value)

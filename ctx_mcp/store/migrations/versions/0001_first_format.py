@@ -35,6 +35,7 @@ def upgrade() -> None:
         ["condemned_at"],
         unique=False,
         sqlite_where=sa.text("condemned_at IS NOT NULL"),
+        postgresql_where=sa.text("condemned_at IS NOT NULL"),
     )
     op.create_table(
         "contexts",
@@ -58,6 +59,7 @@ def upgrade() -> None:
         ["deleted_at"],
         unique=False,
         sqlite_where=sa.text("deleted_at IS NOT NULL"),
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
     )
     op.create_index(
         "uq_contexts_account_name",
@@ -115,7 +117,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_tasks_context_id", "tasks", ["context_id", "kind", "created_at"], unique=False)
     op.create_index(
-        "ix_tasks_finished_at", "tasks", ["finished_at"], unique=False, sqlite_where=sa.text("finished_at IS NOT NULL")
+        "ix_tasks_finished_at",
+        "tasks",
+        ["finished_at"],
+        unique=False,
+        sqlite_where=sa.text("finished_at IS NOT NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
     op.create_index(
         "ix_tasks_lease_until",
@@ -167,4 +174,5 @@ def upgrade() -> None:
         ["superseded_at"],
         unique=False,
         sqlite_where=sa.text("superseded_at IS NOT NULL"),
+        postgresql_where=sa.text("superseded_at IS NOT NULL"),
     )

@@ -57,9 +57,15 @@ def _extend_tasks() -> None:
         ["replica_id", "created_at"],
         unique=False,
         sqlite_where=sa.text("replica_id IS NOT NULL"),
+        postgresql_where=sa.text("replica_id IS NOT NULL"),
     )
     op.create_index(
-        "ix_tasks_session_id", "tasks", ["session_id"], unique=False, sqlite_where=sa.text("session_id IS NOT NULL")
+        "ix_tasks_session_id",
+        "tasks",
+        ["session_id"],
+        unique=False,
+        sqlite_where=sa.text("session_id IS NOT NULL"),
+        postgresql_where=sa.text("session_id IS NOT NULL"),
     )
     op.create_table(
         "task_notes",
@@ -95,6 +101,7 @@ def _create_sessions() -> None:
         ["last_used_at"],
         unique=False,
         sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("finished_at IS NULL"),
     )
     op.create_index(
         "ix_sessions_finished_at",
@@ -102,6 +109,7 @@ def _create_sessions() -> None:
         ["finished_at"],
         unique=False,
         sqlite_where=sa.text("finished_at IS NOT NULL"),
+        postgresql_where=sa.text("finished_at IS NOT NULL"),
     )
 
 
