@@ -1,8 +1,8 @@
 """Calls that were turned away, noted in the audit log behind the callers' backs.
 
-Strangers cost no write each, and cannot fill the disk: what comes within a second is written together, at most a
-hundred; and of calls that go on coming so many a second. The rest is counted in the process's log only. Callers that
-are known have an allowance of their own, so that no stranger hides them.
+No call costs a write, and none can fill the disk: what comes within a second is written together, at most a hundred of
+strangers and a hundred of callers that are known; and of calls that go on coming so many a second. The rest is counted
+in the process's log only. The two are counted apart, so that no stranger hides what a caller was refused.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Refusals:
         self._rows = rows
         self._hops = hops
         self._waiting: list[AuditEntry] = []
+        self._stranger_count = 0
         self._dropped_count = 0
         self._of_strangers = Allowance(_BURST, _PER_S)
         self._of_callers = Allowance(_BURST, _PER_S)
@@ -40,9 +41,11 @@ class Refusals:
     def note(self, entry: AuditEntry) -> None:
         """Remember a call that was turned away."""
         allowance = self._of_callers if entry.account else self._of_strangers
-        if len(self._waiting) >= _MOST_AT_ONCE or not allowance.take():
+        count = len(self._waiting) - self._stranger_count if entry.account else self._stranger_count
+        if count >= _MOST_AT_ONCE or not allowance.take():
             self._dropped_count += 1
             return
+        self._stranger_count += not entry.account
         self._waiting.append(entry)
         self._news.set()
 
@@ -60,7 +63,7 @@ class Refusals:
 
     async def write(self) -> None:
         """Write what was noted since the last time."""
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting, self._stranger_count = self._waiting, [], 0
         if self._dropped_count:
             _logger.warning("%d more calls were turned away than the audit log tells", self._dropped_count)
             self._dropped_count = 0

@@ -11,8 +11,8 @@ import random
 import secrets as tokens
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeAlias, TypeVar
@@ -82,6 +82,8 @@ class Database(ABC):
     """As SQLAlchemy names it."""
     driver_error: ClassVar[type[Exception]]
     """What the driver raises where SQLAlchemy is not in between."""
+    _reader: Engine
+    """Its connections begin with a state of their own, and change nothing."""
     has_commit_order: ClassVar[bool]
     """Whether rows become visible in the order of their numbers, so that none comes below the last one seen."""
     tells_changes: ClassVar[bool] = False
@@ -116,16 +118,20 @@ class Database(ABC):
     def migration(self) -> AbstractContextManager[Connection]:
         """Do what `write` does, for as long as it takes, while no other process changes the tables."""
 
-    @abstractmethod
-    def read(self) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def read(self) -> Generator[Connection]:
         """Give a connection that sees one committed state from its first query on."""
+        with self._in_use("read"), self._reader.connect() as connection:
+            yield connection
 
-    @abstractmethod
-    def read_rows(self) -> AbstractContextManager[DriverCursor]:
+    @contextmanager
+    def read_rows(self) -> Generator[DriverCursor]:
         """Give a driver cursor that sees one committed state: for many small lists, such as those of a sync's walk.
 
         SQLAlchemy's execution layer would take as long as their rows do.
         """
+        with self._in_use("read"), self._reader.connect() as connection, connection.begin():
+            yield DriverCursor(connection.connection.cursor(), self.engine)
 
     @abstractmethod
     def first(self, query: PointQuery, **parameters: str) -> Any | None:

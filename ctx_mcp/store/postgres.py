@@ -132,16 +132,6 @@ class PostgresDatabase(Database):
             connection.execute(text(f"SET LOCAL lock_timeout = '{_TABLE_WAIT}'"))
             yield connection
 
-    @contextmanager
-    def read(self) -> Generator[Connection]:
-        with self._in_use("read"), self._reader.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def read_rows(self) -> Generator[DriverCursor]:
-        with self._in_use("read"), self._reader.connect() as connection, connection.begin():
-            yield DriverCursor(connection.connection.cursor(), POSTGRESQL)
-
     def first(self, query: PointQuery, **parameters: str) -> Any | None:
         """See `Database.first`. One way to the server and back; whoever is on an event loop should hop."""
         statement, names = query.on(POSTGRESQL)

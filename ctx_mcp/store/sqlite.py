@@ -68,16 +68,6 @@ class SqliteDatabase(Database):
     def migration(self) -> AbstractContextManager[Connection]:
         return self.write()
 
-    @contextmanager
-    def read(self) -> Generator[Connection]:
-        with self._in_use("read"), self._reader.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def read_rows(self) -> Generator[DriverCursor]:
-        with self._in_use("read"), self._reader.connect() as connection, connection.begin():
-            yield DriverCursor(connection.connection.cursor(), SQLITE)
-
     def first(self, query: PointQuery, **parameters: str) -> Any | None:
         """See `Database.first`. The connection stays open: a tenth of the cost of `read`, fit for the event loop."""
         text, names = query.on(SQLITE)

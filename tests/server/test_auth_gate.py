@@ -9,7 +9,7 @@ import pytest
 
 from ctx_mcp.client.transport import acting_as
 from ctx_mcp.domain.access import Scope
-from ctx_mcp.domain.errors import Unauthenticated
+from ctx_mcp.domain.errors import StoreUnusable, Unauthenticated
 from ctx_mcp.domain.models import Caller
 from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.server.auth_gate import END_KEY, Gate
@@ -130,6 +130,22 @@ async def test_a_challenge_is_proper_whatever_its_words() -> None:
     assert challenge == (
         b'Bearer error="invalid_token", error_description="not \'known\' here", scope="ctx:read ctx:write"'
     )
+
+
+async def test_while_keys_cannot_be_looked_up_nobody_is_called_a_stranger(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Away(Doorman):
+        async def identify(self, key: str | None) -> Caller:
+            raise StoreUnusable("no way to db.inner.example")
+
+    behind = Behind()
+    answer = await ask(gate(behind, Away(READER)))
+    assert answer["status"] == 503
+    assert b"www-authenticate" not in dict(answer["headers"])
+    assert behind.bodies == []
+    # Why is for whoever runs it.
+    assert "db.inner.example" in caplog.text
 
 
 async def test_strangers_may_ask_for_what_is_open() -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from ctx_mcp.domain.access import Scope
 from ctx_mcp.domain.accounts import AuditEntry, Quotas
-from ctx_mcp.domain.errors import AccountSuspended, AGBError, ScopeMissing, TooManyRequests
+from ctx_mcp.domain.errors import AccountSuspended, AGBError, ScopeMissing, TooManyRequests, Unauthenticated
 from ctx_mcp.domain.models import BY_URL, Caller
 from ctx_mcp.service.account_gate import AccountGate
 from ctx_mcp.service.hops import Hops
@@ -293,6 +293,22 @@ async def test_strangers_cannot_fill_the_log_nor_hide_what_callers_were_refused(
     # The burst, and what a slow machine's seconds allow.
     assert 1000 <= len(rows) <= 1101
     assert rows[-1].account == ACCOUNT
+
+
+async def test_a_flood_of_strangers_hides_nobody_s_refusal(bench: Workbench) -> None:
+    for _ in range(250):
+        refusal = Unauthenticated("nobody knows this key", request_id="a-request")
+        await bench.service.admission.note_stranger(bench.service.keys, "nobody's", refusal, actor="")
+    bench.caller = replace(bench.caller, scopes=frozenset[Scope]())
+    with pytest.raises(ScopeMissing):
+        await bench.send(ListContexts())
+    async with anyio.create_task_group() as group:
+        group.start_soon(bench.service.run)
+        with anyio.fail_after(WAIT_S):
+            while not log(bench):
+                await anyio.sleep(0.01)
+        group.cancel_scope.cancel()
+    assert [entry.operation for entry in log(bench)] == ["Authenticate"] * 100 + ["ListContexts"]
 
 
 async def test_an_upload_by_url_is_in_the_log_of_its_account(bench: Workbench) -> None:
