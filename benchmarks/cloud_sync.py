@@ -146,6 +146,9 @@ class MemoryBase:
     def __init__(self) -> None:
         self._folders: dict[str, BaseFolder] = {}
 
+    def meet(self, lineage: str) -> None:
+        """Take any: a cloud tells none."""
+
     def list_base(self, folder: str) -> BaseFolder:
         return dict(self._folders.get(folder, {}))
 

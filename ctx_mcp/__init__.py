@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ctx_mcp.client.account import AsyncOwnAccount
     from ctx_mcp.client.async_service import AsyncContextService
     from ctx_mcp.client.context_manager import AsyncContextManager
     from ctx_mcp.client.results import (
@@ -40,9 +41,11 @@ if TYPE_CHECKING:
         SessionStatusResult,
     )
     from ctx_mcp.client.sessions import AsyncSession, CreateSessionParams
+    from ctx_mcp.client.sync_account import OwnAccount
     from ctx_mcp.client.sync_service import ContextService
     from ctx_mcp.client.sync_sessions import ContextManager, Session
     from ctx_mcp.connect import AsyncClient, Client
+    from ctx_mcp.domain.access import Scope
     from ctx_mcp.domain.errors import AGBError, AgentBayError, ClearanceTimeoutError
     from ctx_mcp.domain.policies import (
         BWList,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AsyncOwnAccount": "ctx_mcp.client.account",
     "AsyncContextService": "ctx_mcp.client.async_service",
     "AsyncContextManager": "ctx_mcp.client.context_manager",
     "ApiResponse": "ctx_mcp.client.results",
@@ -88,11 +92,13 @@ _HOMES = {
     "SessionStatusResult": "ctx_mcp.client.results",
     "AsyncSession": "ctx_mcp.client.sessions",
     "CreateSessionParams": "ctx_mcp.client.sessions",
+    "OwnAccount": "ctx_mcp.client.sync_account",
     "ContextService": "ctx_mcp.client.sync_service",
     "ContextManager": "ctx_mcp.client.sync_sessions",
     "Session": "ctx_mcp.client.sync_sessions",
     "AsyncClient": "ctx_mcp.connect",
     "Client": "ctx_mcp.connect",
+    "Scope": "ctx_mcp.domain.access",
     "AGBError": "ctx_mcp.domain.errors",
     "AgentBayError": "ctx_mcp.domain.errors",
     "ClearanceTimeoutError": "ctx_mcp.domain.errors",
@@ -119,6 +125,7 @@ __all__ = [
     "AsyncClient",
     "AsyncContextManager",
     "AsyncContextService",
+    "AsyncOwnAccount",
     "AsyncSession",
     "BWList",
     "ClearContextResult",
@@ -149,7 +156,9 @@ __all__ = [
     "Lifecycle",
     "MappingPolicy",
     "OperationResult",
+    "OwnAccount",
     "RecyclePolicy",
+    "Scope",
     "Session",
     "SessionListResult",
     "SessionResult",

@@ -1,6 +1,7 @@
 """The way in: `Client` and `AsyncClient`, on whichever backend the settings name.
 
-A client has the contexts as `context`, and the sessions' own calls (`create`, `get`, `list`, `delete`), as in the SDKs.
+A client has the contexts as `context`, and the sessions' own calls (`create`, `get`, `list`, `delete`), as in the SDKs;
+and beyond them the account it works in as `account`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from ctx_mcp.client.account import AsyncOwnAccount
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.client.calls import ContextCalls
 from ctx_mcp.client.results import DeleteResult, SessionListResult, SessionResult
 from ctx_mcp.client.sessions import AsyncSession, AsyncSessions, CreateSessionParams
+from ctx_mcp.client.sync_account import OwnAccount
 from ctx_mcp.client.sync_service import ContextService, SyncCalls
 from ctx_mcp.client.sync_sessions import Session, Sessions
 from ctx_mcp.client.transport import Transport
@@ -99,6 +102,8 @@ class ConnectedClient(Generic[AsyncServiceT]):
         """The contexts and their files."""
         self.sessions = AsyncSessions(self._transport, self._background)
         """The sessions; the client's own `create`, `get`, `list` and `delete` are theirs."""
+        self.account = AsyncOwnAccount(self._transport)
+        """The account it works in: keys, use, audit log. It takes a key with the scope `admin`."""
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -153,6 +158,7 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
         self._stack = ExitStack()
         self._opened: SyncServiceT | None = None
         self._sessions: Sessions | None = None
+        self._account: OwnAccount | None = None
 
     @property
     def context(self) -> SyncServiceT:
@@ -175,6 +181,17 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
         if self._sessions is None:
             raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
         return self._sessions
+
+    @property
+    def account(self) -> OwnAccount:
+        """The account it works in: keys, use, audit log. It takes a key with the scope `admin`.
+
+        Raises:
+            ClientNotOpen: it is used outside its `with` block.
+        """
+        if self._account is None:
+            raise ClientNotOpen("the client is not open; use it as `with Client() as client:`")
+        return self._account
 
     def create(self, params: CreateSessionParams | None = None) -> SessionResult[Session]:
         """See `AsyncSessions.create`."""
@@ -200,6 +217,7 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
             stack.enter_context(portal.wrap_async_context_manager(self._client))
             self._opened = self._flavour(self._client.context, portal)
             self._sessions = Sessions(self._client.sessions, portal)
+            self._account = OwnAccount(self._client.account, portal)
             self._stack = stack.pop_all()
         return self
 
@@ -207,7 +225,7 @@ class ConnectedSyncClient(Generic[AsyncServiceT, SyncServiceT]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close everything; told of an interruption, without waiting for calls that still run."""
-        self._opened = self._sessions = None
+        self._opened = self._sessions = self._account = None
         stack, self._stack = self._stack, ExitStack()
         stack.__exit__(kind, error, trace)
 

@@ -10,6 +10,7 @@ import platform
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -165,7 +166,9 @@ class EmbeddedTransport:
 
     async def _open(self) -> LocalService:
         group = self._running_group()
-        self._store = await anyio.to_thread.run_sync(_open_store, self._data_dir, self._limits, *self._urls)
+        from ctx_mcp.service.opening import open_in_thread
+
+        self._store = await open_in_thread(partial(_open_store, self._data_dir, self._limits, *self._urls))
         from ctx_mcp.service.account_watchers import AccountWatchers
         from ctx_mcp.service.local import LocalService
         from ctx_mcp.service.session_folders import HostFolders
@@ -228,6 +231,7 @@ async def run_http_service(
     from ctx_mcp.service.keys import EitherAuthority
     from ctx_mcp.service.listener import Listener
     from ctx_mcp.service.local import LocalService, utc_now
+    from ctx_mcp.service.opening import open_in_thread
     from ctx_mcp.service.refusal_log import RefusalLog
     from ctx_mcp.service.session_folders import PrivateFolders
     from ctx_mcp.service.tls import load_certificate
@@ -238,7 +242,7 @@ async def run_http_service(
     tls = load_certificate(settings.tls.certificate, settings.tls.key) if settings.tls else None
     limits = Limits(max_file_bytes=settings.max_file_bytes)
     urls = (settings.database_url, settings.object_store_url)
-    store = await anyio.to_thread.run_sync(_open_store, settings.data_dir, limits, *urls)
+    store = await open_in_thread(partial(_open_store, settings.data_dir, limits, *urls))
     listener: Listener | None = None
 
     async def base_url() -> str:
@@ -252,6 +256,7 @@ async def run_http_service(
             )
         folders = PrivateFolders(settings.data_dir / "sessions")
         service = LocalService(store, base_url=base_url, folders=folders, limits=limits)
+        await service.lineage.look()
         authority = EitherAuthority(StaticKeys(settings.api_keys), service.keys)
         app = service_app(service, authority, [AgbDialect(), AgentBayDialect(), NativeDialect()])
         names = names_of(host, settings.public_url, settings.allowed_hosts)

@@ -11,12 +11,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import anyio.to_thread
 
 from ctx_mcp.client.connections import Connections
 from ctx_mcp.client.http_transport import DEFAULT_TIMEOUT_S, HttpTransport
@@ -186,7 +186,9 @@ class FolderTransport:
     async def _open_syncs(self) -> RemoteSyncs:
         group = self._running_group()
         store_dir = await self._store_dir()
-        self._store = await anyio.to_thread.run_sync(_open_store, self._data_dir, store_dir, self._limits)
+        from ctx_mcp.service.opening import open_in_thread
+
+        self._store = await open_in_thread(partial(_open_store, self._data_dir, store_dir, self._limits))
         # Not those of the calls: a sync takes as many turns as there are, and other calls should not wait for it.
         self._connections = Connections(self._remote.endpoint, DEFAULT_TIMEOUT_S)
         from ctx_mcp.service.remote_syncs import RemoteSyncs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from pathlib import Path
@@ -9,24 +10,54 @@ from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
+import trustme
 
 from tests.lifetimes import Lifetimes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
 
+    from tests.azurite import AzureServer
     from tests.buckets import S3Server
+    from tests.google_storage import GoogleServer
     from tests.postgres import PostgresServer
 
-_SETTINGS = ("CTX_MCP_", "AGB_", "AGENTBAY_", "AWS_", "AZURE_", "GOOGLE_")
+_SETTINGS = ("CTX_MCP_", "AGB_", "AGENTBAY_", "AWS_", "AZURE_", "AZURITE_", "GOOGLE_", "STORAGE_EMULATOR_")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stores",
+        choices=("here", "postgres", "s3", "postgres-s3"),
+        default="here",
+        help="where the services of tests/conformance have rows and bytes, unless a test says it itself",
+    )
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what thousands of collected tests hold, and not go through it again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def lone_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with one certificate authority, which has vouched for nobody."""
+    file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    return file
+
+
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, lone_authority: Path) -> None:
     for name in os.environ:
         if name.startswith(_SETTINGS) or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
+    # The SDKs read all authorities of the machine and of certifi at each call, a tenth of a second that tells nothing:
+    # tests of TLS name an authority of their own.
+    monkeypatch.setenv("SSL_CERT_FILE", str(lone_authority))
+    monkeypatch.setattr("certifi.where", lambda: str(lone_authority))
 
 
 @pytest.fixture
@@ -114,6 +145,46 @@ def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 def bucket_url(s3: S3Server) -> str:
     """An empty place for objects."""
     return s3.new_place()
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Generator[AzureServer]:
+    """The one Azure server of the tests, started when the first of them asks for it."""
+    from tests.azurite import run_azure
+
+    with run_azure() as server:
+        yield server
+
+
+@pytest.fixture
+def azure(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> AzureServer:
+    """The Azure server, and the environment that leads to it."""
+    for name, value in azure_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return azure_server
+
+
+@pytest.fixture
+def azure_url(azure: AzureServer) -> str:
+    """An empty place for objects."""
+    return azure.new_place()
+
+
+@pytest.fixture(scope="session")
+def google_server() -> Generator[GoogleServer]:
+    """The one stand-in for Google's store, started when the first test asks for it."""
+    from tests.google_storage import run_google
+
+    with run_google() as server:
+        yield server
+
+
+@pytest.fixture
+def google(google_server: GoogleServer, monkeypatch: pytest.MonkeyPatch) -> GoogleServer:
+    """The stand-in for Google's store, and the environment that leads to it."""
+    for name, value in google_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return google_server
 
 
 @pytest.fixture

@@ -16,12 +16,18 @@ class CountingProxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.round_trips = 0
+        self.is_swallowing = False
+        """Whether new connections are taken and never answered, as where every packet is lost on the way."""
+        self.swallowed: list[socket.socket] = []
 
     def run(self) -> None:
         """Take connections until `close`."""
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
+                if self.is_swallowing:
+                    self.swallowed.append(client)
+                    continue
                 server = socket.create_connection(("127.0.0.1", self._to_port))
                 has_answered = threading.Event()
                 has_answered.set()
@@ -32,6 +38,8 @@ class CountingProxy:
         # Closing alone would not wake who waits for a connection.
         self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
+        for client in self.swallowed:
+            client.close()
 
     def _carry_questions(self, client: socket.socket, server: socket.socket, has_answered: threading.Event) -> None:
         with suppress(OSError):

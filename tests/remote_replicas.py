@@ -19,6 +19,7 @@ from ctx_mcp.domain.trees import BaseFile, BaseFolder, ForgetBase, Progress, Set
 from ctx_mcp.sync.executor import SyncOptions, SyncResult, run_sync
 from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.selection import Selection
+from ctx_mcp.sync.sides import OtherLineage
 
 QUICK = RetryPolicy(max_tries=3, first_pause_s=0.001, longest_pause_s=0.002, total_s=5)
 
@@ -31,8 +32,14 @@ class MemoryBase:
     kept: dict[str, bytes] = field(default_factory=dict[str, bytes])
     notes: list[SyncNote] = field(default_factory=list[SyncNote])
     commits: list[int] = field(default_factory=list[int])
+    lineage: str | None = None
     is_lost: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def meet(self, lineage: str) -> None:
+        if self.lineage not in (None, lineage):
+            raise OtherLineage(lineage)
+        self.lineage = lineage
 
     def list_base(self, folder: str) -> BaseFolder:
         with self.lock:

@@ -19,7 +19,7 @@ import h11
 _CHUNK_BYTES = 64 * 1024
 _BETWEEN_TWO = frozenset({b"connection", b"keep-alive", b"expect"})
 """Headers of one connection, which say nothing on the next."""
-_START_S = 10
+_START_S = 60
 
 
 @dataclass

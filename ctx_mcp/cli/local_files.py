@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import anyio
@@ -14,6 +15,7 @@ import anyio.to_thread
 from ctx_mcp.domain.errors import InvalidArgument
 
 _CHUNK_BYTES = 256 * 1024
+_MAX_SPOOLED_BYTES = 32 * 1024 * 1024
 _UNSAFE_ON_WINDOWS = re.compile(
     r"""[\\/:*?"<>|\x00-\x1f]          # separators, drives, streams, and what no name may hold
     | [. ]\Z                          # dropped by the system, so that another file is meant
@@ -46,6 +48,24 @@ async def read(local: str) -> AsyncIterator[bytes]:
             yield chunk
     except OSError as error:
         raise InvalidArgument(f"cannot read {local}: {error.strerror}") from error
+
+
+@asynccontextmanager
+async def spooled_input() -> AsyncGenerator[tuple[Callable[[], AsyncIterator[bytes]], int]]:
+    """Give standard input, once it has ended, with its size: S3 and Azure take no upload of unknown size.
+
+    Up to 32 MiB stay in memory, more goes to a file without a name.
+    """
+    async with anyio.SpooledTemporaryFile(_MAX_SPOOLED_BYTES) as spool:
+        async for chunk in read("-"):
+            await spool.write(chunk)
+
+        async def content() -> AsyncIterator[bytes]:
+            await spool.seek(0)
+            while chunk := await spool.read(_CHUNK_BYTES):
+                yield chunk
+
+        yield content, await spool.tell()
 
 
 async def _chunks(local: str) -> AsyncIterator[bytes]:

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from ctx_mcp.cli.output import READER_LEFT, ReaderLeft, flush, speak_utf8
 from ctx_mcp.cli.parser import SERVER_OPTIONS, parse
 from ctx_mcp.domain.errors import AGBError, InvalidArgument
-from ctx_mcp.settings import EMBEDDED, ServerSettings, Settings, load_server_settings, load_settings
+from ctx_mcp.settings import EMBEDDED, ServerSettings, Settings, load_server_settings, load_settings, read_setting
 from ctx_mcp.telemetry.logs import log_to_stderr
 
 _SERVERS = (None, "serve")
 _TENANTS = ("keys", "accounts", "audit")
-_WITHOUT_BACKEND = ("service", "contracts", "backup", "verify", *_TENANTS)
-"""Commands that no backend can serve, so that one set for the MCP server does not concern them."""
+_WITHOUT_BACKEND = ("service", "contracts", "backup", "restored", "verify", *_TENANTS)
+"""Commands that no backend can serve, so that one set for the MCP server does not concern them; but a service of ours
+can serve `_TENANTS`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,15 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    backend: str | None = options.backend
-    if options.command in _WITHOUT_BACKEND:
-        if backend is not None and backend.strip() not in ("", EMBEDDED):
-            raise InvalidArgument(f"{options.command} uses no backend; leave --backend out")
-        if options.allowed_dirs is not None:
-            raise InvalidArgument(f"{options.command} syncs no folder; leave --allow-dir out")
-        backend = EMBEDDED
+    if options.command in _WITHOUT_BACKEND and options.allowed_dirs is not None:
+        raise InvalidArgument(f"{options.command} syncs no folder; leave --allow-dir out")
     return load_settings(
-        backend=backend,
+        backend=_backend(options),
         endpoint=options.endpoint,
         data_dir=options.data_dir,
         allowed_dirs=options.allowed_dirs,
@@ -58,6 +54,30 @@ def _settings(options: argparse.Namespace) -> Settings:
         tls_key=getattr(options, "tls_key", None),
         log_level=options.log_level,
     )
+
+
+def _backend(options: argparse.Namespace) -> str | None:
+    """Return the backend that a command works on; None: what the settings say.
+
+    Raises:
+        InvalidArgument: one was given that the command cannot use.
+    """
+    backend: str | None = options.backend
+    if options.command not in _WITHOUT_BACKEND:
+        return backend
+    if options.command in _TENANTS:
+        named = read_setting("CTX_MCP_BACKEND") if backend is None else backend.strip()
+        if named is not None and _is_service(named):
+            return named
+    if backend is not None and backend.strip() not in ("", EMBEDDED):
+        or_url = " but the URL of a context service" if options.command in _TENANTS else ""
+        raise InvalidArgument(f"{options.command} uses no backend{or_url}; leave --backend out")
+    return EMBEDDED
+
+
+def _is_service(backend: str) -> bool:
+    """Tell whether a backend is a context service of ours, which is named by its URL."""
+    return backend.startswith(("http://", "https://"))
 
 
 def _server_settings(options: argparse.Namespace) -> ServerSettings:
@@ -104,18 +124,22 @@ def _run(options: argparse.Namespace, settings: Settings, offered: ServerSetting
         from ctx_mcp.cli.contracts import run_contracts
 
         return run_contracts(check=options.check)
-    if command in ("backup", "verify"):
+    if command in ("backup", "restored", "verify"):
         from ctx_mcp.cli import upkeep
 
-        return (
-            upkeep.run_backup(settings, options.folder)
-            if command == "backup"
-            else upkeep.run_verify(settings, reads_bytes=options.digests)
-        )
+        if command == "backup":
+            return upkeep.run_backup(settings, options.folder)
+        if command == "restored":
+            return upkeep.run_restored(settings)
+        return upkeep.run_verify(settings, reads_bytes=options.digests)
     if command == "sync":
         from ctx_mcp.cli.sync import run_sync
 
         return run_sync(settings, options)
+    if command in _TENANTS and _is_service(settings.backend):
+        from ctx_mcp.cli.own_account import run_own_account
+
+        return run_own_account(settings, options)
     if command in _TENANTS:
         from ctx_mcp.cli.tenants import run_tenants
 

@@ -242,7 +242,8 @@ def _add_sync(commands: Any) -> None:
 def _add_upkeep(commands: Any) -> None:
     backup = commands.add_parser("backup", help="copy the data folder while processes work with it")
     backup.add_argument("folder", metavar="DIR", help="a new folder, or that of an earlier backup, brought up to date")
+    restored = commands.add_parser("restored", help="tell a restored store that it is one, so that clients notice")
     verify = commands.add_parser("verify", help="look whether the bytes of all files and their versions are there")
     verify.add_argument("--digests", action="store_true", help="read all bytes, and compare their digests")
-    for parser in (backup, verify):
+    for parser in (backup, restored, verify):
         _common(parser)

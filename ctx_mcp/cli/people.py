@@ -95,7 +95,7 @@ async def _cat(service: AsyncContextService, options: argparse.Namespace) -> Non
     if options.version is not None:
         await _cat_version(service, context_id, options.path, options.version)
         return
-    ask = partial(service.call, GetFileDownloadUrl(context_id, options.path))
+    ask = partial(service.call, GetFileDownloadUrl(context_id, options.path, sends_headers=True))
     async with aclosing(byte_transfer.fetch(await ask(), renew=ask)) as chunks:
         async for chunk in chunks:
             write_bytes(chunk)
@@ -119,9 +119,10 @@ async def _put(service: AsyncContextService, options: argparse.Namespace) -> Non
     path = options.path or Path(local).name
     if local != "-" and not await anyio.Path(local).is_file():
         raise InvalidArgument(f"{local} is no file here")
-    ask = partial(service.call, GetFileUploadUrl(context_id, path))
+    ask = partial(service.call, GetFileUploadUrl(context_id, path, sends_headers=True))
     if local == "-":
-        await byte_transfer.send(await ask(), local_files.read(local), renew=ask)
+        async with local_files.spooled_input() as (content, size_bytes):
+            await byte_transfer.send(await ask(), content, size_bytes=size_bytes, renew=ask)
         return
     size_bytes = (await anyio.Path(local).stat()).st_size
     await byte_transfer.send(await ask(), partial(local_files.read, local), size_bytes=size_bytes, renew=ask)
@@ -129,7 +130,7 @@ async def _put(service: AsyncContextService, options: argparse.Namespace) -> Non
 
 async def _get(service: AsyncContextService, options: argparse.Namespace) -> None:
     context_id = (await service.find(options.context)).context_id
-    url = await service.call(GetFileDownloadUrl(context_id, options.path))
+    url = await service.call(GetFileDownloadUrl(context_id, options.path, sends_headers=True))
     target = anyio.Path(options.local or local_files.local_name(options.path))
     if await target.is_dir():
         target /= local_files.local_name(options.path)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from ctx_mcp.cli.output import flush, write_line
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.models import Task, TaskState
-from ctx_mcp.domain.sessions import NoteKind, SyncNote
+from ctx_mcp.domain.sessions import RESTORED, NoteKind, SyncNote
 from ctx_mcp.wire.operations import ListSyncNotes
 
 MAX_LISTED = 100
@@ -20,6 +20,8 @@ async def report(service: AsyncContextService, task: Task) -> None:
     for kind, count in ((NoteKind.CONFLICT, task.conflict_count), (NoteKind.FAILURE, task.failure_count)):
         if count:
             await _list_troubles(service, task, kind, count)
+    if task.skipped_count:
+        await _tell_restored(service, task)
     if task.is_dry_run:
         async for note in _notes(service, task, NoteKind.PLANNED):
             write_line(f"{note.code}\t{note.path}\t{note.text}")
@@ -52,6 +54,14 @@ async def _list_troubles(service: AsyncContextService, task: Task, kind: str, co
         say(f"{kind}: {note.path}: {note.text} [{note.code}]")
     if count > listed:
         say(f"{kind}: and {count - listed} more")
+
+
+async def _tell_restored(service: AsyncContextService, task: Task) -> None:
+    """Say so where the sync met a restored service; it was noticed before anything else was left out."""
+    first = (await service.call(ListSyncNotes(task.task_id, NoteKind.SKIPPED, 1))).notes
+    for note in first:
+        if note.code == RESTORED:
+            say(f"{note.text} [{note.code}]")
 
 
 async def _notes(service: AsyncContextService, task: Task, kind: str) -> AsyncIterator[SyncNote]:

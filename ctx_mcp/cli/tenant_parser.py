@@ -19,15 +19,17 @@ _SIZE = re.compile(r"(\d{1,15})([KMGT]?)\Z")
 
 
 def add_tenants(commands: Any) -> Iterable[argparse.ArgumentParser]:
-    """Add the commands of whoever runs a service, and return all their parsers."""
+    """Add the commands of whoever runs a service or manages an account of one, and return all their parsers."""
     return [*_add_keys(commands), *_add_accounts(commands), _add_audit(commands)]
 
 
 def _add_keys(commands: Any) -> list[argparse.ArgumentParser]:
-    keys = commands.add_parser("keys", help="list the API keys of a service's store, or make, rotate or revoke one")
+    keys = commands.add_parser("keys", help="list the API keys of a service, or make, rotate or revoke one")
     actions = keys.add_subparsers(dest="action", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="make a key of an account, and the account; the key is shown this once")
-    create.add_argument("account")
+    create.add_argument(
+        "account", nargs="?", help="whose; through a service that of the key in use, which may be left out"
+    )
     create.add_argument("--name", default="", help="what the key is for, as lists show it")
     create.add_argument(
         "--scope",
@@ -53,15 +55,20 @@ def _add_keys(commands: Any) -> list[argparse.ArgumentParser]:
     )
     revoke = actions.add_parser("revoke", help="end a key")
     revoke.add_argument("key_id")
+    revoke.add_argument(
+        "--leave-no-admin",
+        action="store_true",
+        help="through a service: end the key in use, though no other one of the account may manage it",
+    )
     return [keys, create, listed, rotate, revoke]
 
 
 def _add_accounts(commands: Any) -> list[argparse.ArgumentParser]:
-    accounts = commands.add_parser("accounts", help="list the accounts of a service's store, or change what one may do")
+    accounts = commands.add_parser("accounts", help="list the accounts of a service, or change what one may do")
     actions = accounts.add_subparsers(dest="action", metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="list the accounts that have a key or a quota")
     show = actions.add_parser("show", help="show what an account may use, and does")
-    show.add_argument("account", metavar="NAME")
+    show.add_argument("account", metavar="NAME", nargs="?", help="may be left out through a service")
     put = actions.add_parser("set", help="set quotas; those that are not named stay")
     put.add_argument("account", metavar="NAME")
     put.add_argument("--max-bytes", type=_byte_count, metavar="SIZE", help="such as 10G, or none")

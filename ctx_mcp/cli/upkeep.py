@@ -1,4 +1,4 @@
-"""`ctx-mcp backup` and `ctx-mcp verify`: for whoever keeps a store. Source: docs/backup.md."""
+"""`ctx-mcp backup`, `ctx-mcp restored` and `ctx-mcp verify`: for whoever keeps a store. Source: docs/backup.md."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ctx_mcp.domain.limits import Limits
 from ctx_mcp.service.backups import BackupReport, back_up
 from ctx_mcp.service.verification import BrokenContent, Verification
 from ctx_mcp.settings import Settings
+from ctx_mcp.store.lineages import begin_lineage
 from ctx_mcp.store.row_copies import demand_this_format
 from ctx_mcp.store.store import Store, open_store
 
@@ -46,6 +47,22 @@ def run_backup(settings: Settings, folder: str) -> int:
         f"{report.kept_count} there already, {report.removed_count} no longer needed"
     )
     return _told(report.broken_count)
+
+
+def run_restored(settings: Settings) -> int:
+    """Make a store one of another lineage, whose numbers begin far above those given out; say what that means.
+
+    Raises:
+        StoreUnusable: there is no store, or it cannot be used.
+    """
+    if settings.database_url is None:
+        demand_this_format(settings.data_dir / "ctx.db")
+    place = begin_lineage(settings.data_dir, settings.database_url)
+    write_line(
+        f"the store in {place} goes on as another one than it was copied from: folders that are synced with it "
+        "are compared by content, once, and nothing is deleted in them for its sake"
+    )
+    return 0
 
 
 def run_verify(settings: Settings, *, reads_bytes: bool) -> int:

@@ -26,6 +26,8 @@ _BY_STATUS: dict[int, type[AGBError]] = {
     412: VersionConflict,
     501: UnsupportedOperation,
 }
+_EXPIRED = b"<Code>ExpiredToken</Code>"
+"""Of the answer of a bucket whose URL has expired, where it is no 403: Google says 400."""
 
 
 class Told(NamedTuple):
@@ -70,7 +72,8 @@ def refusal_of(status: int, body: bytes) -> AGBError:
     told = parse_object(body) or {}
     if code := as_text(told.get("code")):
         return error_from_code(code, as_text(told.get("message")) or code)
-    return _BY_STATUS.get(status, BackendUnavailable)(f"the file's URL answered {status}")
+    kind = UrlExpired if _EXPIRED in body else _BY_STATUS.get(status, BackendUnavailable)
+    return kind(f"the file's URL answered {status}")
 
 
 def etag_of(answer: httpx.Response) -> str | None:

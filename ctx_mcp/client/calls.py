@@ -99,9 +99,10 @@ class ContextCalls(FileCalls):
         Raises:
             InvalidArgument: an empty id or path.
         """
-        return await self._url(
-            GetFileDownloadUrl(self._given("context_id", context_id), self._given("file_path", file_path))
+        operation = GetFileDownloadUrl(
+            self._given("context_id", context_id), self._given("file_path", file_path), sends_headers=True
         )
+        return await self._url(operation)
 
     async def get_file_upload_url(self, context_id: str, file_path: str) -> FileUrlResult:
         """Return a URL to which one PUT stores the file.

@@ -5,6 +5,7 @@ Not atomic: what fails halfway stays halfway, and says so.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -55,8 +56,8 @@ async def move_file(client: FileCalls, operation: MoveFiles) -> ChangedFiles:
     if await _stands(client, to_context_id, to_path):
         raise FileExists(stands)
     try:
-        await _copy(client, operation.context_id, path, to_context_id, to_path)
-    except byte_transfer.ConflictAfterLostTry:
+        await _copy(client, operation.context_id, source, to_context_id, to_path)
+    except (_SourceChanged, byte_transfer.ConflictAfterLostTry):
         raise
     except (FileExists, VersionConflict) as error:
         raise FileExists(stands) from error
@@ -92,15 +93,51 @@ async def _source(client: FileCalls, context_id: str, path: str) -> FileEntry:
         raise
 
 
-async def _copy(client: FileCalls, context_id: str, path: str, to_context_id: str, to_path: str) -> None:
+class _SourceChanged(VersionConflict):
+    """What was to be copied is not the file that was found."""
+
+
+async def _copy(client: FileCalls, context_id: str, source: FileEntry, to_context_id: str, to_path: str) -> None:
     """Send a file's bytes to where nothing stands, as far as the store can hold that."""
-    ask = partial(client.call, GetFileDownloadUrl(context_id, path))
+    ask = partial(client.call, GetFileDownloadUrl(context_id, source.path))
     ask_target = partial(client.call, GetFileUploadUrl(to_context_id, to_path))
-    content = partial(byte_transfer.fetch, await ask(), renew=ask)
+    fetch = partial(byte_transfer.fetch, await ask(), renew=ask)
+    # S3 takes no upload whose size is not told beforehand.
+    send = partial(
+        byte_transfer.send, content=lambda: _whole(fetch(), source), size_bytes=source.size_bytes, renew=ask_target
+    )
     try:
-        await byte_transfer.send(await ask_target(), content, is_new=True, is_strict=True, renew=ask_target)
+        await send(await ask_target(), is_new=True, is_strict=True)
     except UnsupportedOperation:
-        await byte_transfer.send(await ask_target(), content, renew=ask_target)
+        await send(await ask_target())
+
+
+async def _whole(chunks: AsyncIterator[bytes], source: FileEntry) -> AsyncGenerator[bytes]:
+    """Yield the bytes of a file that is still as large as it was when it was found.
+
+    Raises:
+        _SourceChanged: it is not, or another one came under way.
+    """
+    left, held = source.size_bytes, b""
+    try:
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                break
+            if held:
+                yield held
+            # The last bytes make an upload whole, so they wait until it is known that no more come.
+            held = chunk
+    except VersionConflict as error:
+        raise _changed(source) from error
+    if left:
+        raise _changed(source)
+    if held:
+        yield held
+
+
+def _changed(source: FileEntry) -> _SourceChanged:
+    return _SourceChanged(f"{source.path!r} changed while it was copied; nothing was moved. Call again")
 
 
 async def _paths_below(client: FileCalls, context_id: str, folder: str) -> list[str]:

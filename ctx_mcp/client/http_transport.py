@@ -47,6 +47,7 @@ from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.telemetry.calls import headers_of_call
 from ctx_mcp.telemetry.steps import Layer, step
 from ctx_mcp.wire.dialect import Dialect
+from ctx_mcp.wire.http_messages import told_lineage
 from ctx_mcp.wire.native import ACTOR_HEADER
 from ctx_mcp.wire.operations import Capabilities, DeleteContext, GetContext, Operation, R, Reply, UpdateContext
 from ctx_mcp.wire.repeating import repeating_of, settle_error, settle_result
@@ -251,6 +252,7 @@ class HttpTransport:
         try:
             reply = self._dialect.read_reply(operation, status, answer.headers, answer.content)
         except AGBError as error:
+            error.lineage = told_lineage(answer.headers)
             failure = failure_of_answer(status, error)
             if failure is not Failure.FINAL or isinstance(error, BackendProtocolError):
                 return _Failed(failure, error, status, retry_after_s(answer.headers, datetime.now(UTC)))
@@ -262,7 +264,8 @@ class HttpTransport:
             if settled is not None:
                 raise settled from error
             return Reply(error.request_id, cast("R", None))
-        return replace(reply, result=settle_result(operation, reply.result)) if may_be_done else reply
+        result = settle_result(operation, reply.result) if may_be_done else reply.result
+        return replace(reply, result=result, lineage=told_lineage(answer.headers))
 
     def _final(self, operation: Operation[object], failed: _Failed, tries: Tries) -> AGBError:
         """Say what there is to say of a call that is given up."""

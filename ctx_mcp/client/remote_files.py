@@ -131,7 +131,9 @@ class RemoteFiles:
             raise _changed(path)
 
     async def _download_url(self, path: str) -> PresignedUrl:
-        return (await self._transport.send(GetFileDownloadUrl(self._context_id, path))).result
+        # Of our own service etags come by calls, so that the bucket's do not matter.
+        operation = GetFileDownloadUrl(self._context_id, path, sends_headers=self._is_own)
+        return (await self._transport.send(operation)).result
 
     async def _upload_url(self, path: str) -> PresignedUrl:
         return (await self._transport.send(GetFileUploadUrl(self._context_id, path))).result

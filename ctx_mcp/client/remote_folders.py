@@ -46,6 +46,8 @@ class RemoteFolders:
         """Folders to list ahead; the last one is the first to be asked for."""
         self._ahead: dict[str, asyncio.Task[Rows]] = {}
         self._way: list[_Listed] = []
+        self.lineages: set[str] = set()
+        """Of which histories of its store the listings were, where the service tells."""
 
     def forget(self) -> None:
         """Drop what was listed ahead: a walk begins, or ended."""
@@ -82,7 +84,8 @@ class RemoteFolders:
                 if is_whole:
                     return rows
             return (await self._list_by_number(folder))[0]
-        except (FileNotFound, PathConflict):
+        except (FileNotFound, PathConflict) as error:
+            self._note(error.lineage)
             return {}
 
     def forget_ahead(self) -> None:
@@ -153,7 +156,13 @@ class RemoteFolders:
 
     async def _list_page(self, operation: ListFiles) -> FilePage:
         async with self._pages:
-            return (await self._transport.send(operation)).result
+            reply = await self._transport.send(operation)
+        self._note(reply.lineage)
+        return reply.result
+
+    def _note(self, lineage: str | None) -> None:
+        if lineage is not None:
+            self.lineages.add(lineage)
 
     @property
     def _page_files(self) -> int:

@@ -109,7 +109,9 @@ class RemoteSide:
         )
 
     def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
-        rows = self._calls.call(self._folders.list_for_walk(folder))
+        rows, lineages = self._calls.call(self._list_for_walk(folder))
+        for lineage in lineages:
+            self._base.meet(lineage)
         # The base last: it may tell of more than the listing, never of less.
         known = self._base.list_base(folder)
         comparing = compare(self._files, self._turns, folder, rows, known, is_own=self._is_own)
@@ -269,6 +271,10 @@ class RemoteSide:
 
         works: list[Callable[[], Coroutine[object, object, _T | None]]] = [partial(read_one, *at) for at in files]
         return await do_all(self._turns, works)
+
+    async def _list_for_walk(self, folder: str) -> tuple[Rows, list[str]]:
+        rows = await self._folders.list_for_walk(folder)
+        return rows, sorted(self._folders.lineages)
 
     async def _list_all(self, folders: Sequence[str]) -> list[Rows]:
         return await gather_all([self._folders.list_now(folder) for folder in folders])

@@ -5,12 +5,10 @@ Every method does what its async namesake does; a test holds the two signatures 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
-
 import anyio.to_thread
 from anyio.from_thread import BlockingPortal
 
+from ctx_mcp.client.blocking import Blocking
 from ctx_mcp.client.context_manager import AsyncContextManager, Callback
 from ctx_mcp.client.results import (
     ContextBindingsResult,
@@ -24,32 +22,11 @@ from ctx_mcp.client.results import (
     SessionStatusResult,
 )
 from ctx_mcp.client.sessions import AsyncSession, AsyncSessions, CreateSessionParams
-from ctx_mcp.domain.errors import ClientNotOpen, InvalidArgument
+from ctx_mcp.domain.errors import InvalidArgument
 from ctx_mcp.domain.policies import ContextSync
 
-P = ParamSpec("P")
-T = TypeVar("T")
 
-
-class _Blocking:
-    def __init__(self, portal: BlockingPortal) -> None:
-        self._portal = portal
-
-    def _run(self, method: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        async def call() -> T:
-            return await method(*args, **kwargs)
-
-        try:
-            answer = self._portal.start_task_soon(call)
-        except RuntimeError as error:
-            # A session may be held longer than its client is open.
-            raise ClientNotOpen(
-                "the client of this session is closed; use it inside `with Client() as client:`"
-            ) from error
-        return answer.result()
-
-
-class ContextManager(_Blocking):
+class ContextManager(Blocking):
     """The contexts of one session. A session makes it, as its `context`."""
 
     def __init__(self, manager: AsyncContextManager, portal: BlockingPortal) -> None:
@@ -84,7 +61,7 @@ class ContextManager(_Blocking):
         return self._run(self._manager.list_bindings)
 
 
-class Session(_Blocking):
+class Session(Blocking):
     """One session. `create` and `get` of a client make it; it holds no state but its id."""
 
     def __init__(self, session: AsyncSession, portal: BlockingPortal) -> None:
@@ -122,7 +99,7 @@ class Session(_Blocking):
         return self._run(self._session.delete, sync_context)
 
 
-class Sessions(_Blocking):
+class Sessions(Blocking):
     """The sessions of one service; a client has their methods as its own."""
 
     def __init__(self, sessions: AsyncSessions, portal: BlockingPortal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from ctx_mcp.domain.access import Scope
@@ -36,6 +36,9 @@ class Usage:
     context_count: int = 0
 
 
+NO_USAGE = Usage()
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     name: str
@@ -43,6 +46,17 @@ class Account:
     suspended_at: datetime | None = None
     """Since when none of its calls is answered; None: they are."""
     quotas: Quotas = NO_QUOTAS
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """What an account may use and does. `created_at` is None where only settings name the account."""
+
+    name: str
+    created_at: datetime | None = None
+    suspended_at: datetime | None = None
+    quotas: Quotas = NO_QUOTAS
+    usage: Usage = NO_USAGE
 
 
 class KeyState(StrEnum):
@@ -67,6 +81,11 @@ class ApiKey:
     rotated_from: str | None = None
     """The key that this one took the place of."""
 
+    @property
+    def lifetime(self) -> timedelta | None:
+        """How long it is good in all; None: until it is revoked."""
+        return None if self.expires_at is None else self.expires_at - self.created_at
+
     def state(self, now: datetime) -> KeyState:
         if self.revoked_at is not None and self.revoked_at <= now:
             return KeyState.REVOKED
@@ -80,6 +99,15 @@ class NewApiKey:
 
     key: ApiKey
     text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """Keys of an account, the oldest first. `as_of` is the service's time, by which their states go."""
+
+    keys: tuple[ApiKey, ...]
+    as_of: datetime
+    next_token: str | None = None
 
 
 OUTCOME_DONE = "ok"
@@ -102,3 +130,11 @@ class AuditEntry:
     target: str | None = None
     """Where to, of a move or copy: the context's id, a blank, the path."""
     outcome: str = OUTCOME_DONE
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries of the audit log of an account, newest first; there may be a token and no entry."""
+
+    entries: tuple[AuditEntry, ...]
+    next_token: str | None = None

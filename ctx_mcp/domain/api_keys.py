@@ -16,6 +16,7 @@ PREFIX = "ctxk_"
 _RANDOM_CHARS = 40
 _CHECK_CHARS = 7
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_ID_SHAPE = re.compile(r"key-[a-z2-7]{17}\Z")
 _SHAPE = re.compile(rf"{PREFIX}[a-z2-7]{{{_RANDOM_CHARS + _CHECK_CHARS}}}\Z")
 
 
@@ -28,6 +29,11 @@ def new_api_key() -> str:
 def new_key_id() -> str:
     """Return the name of a key, by which lists and logs tell of it; it proves nothing."""
     return f"key-{random_base32(17)}"
+
+
+def is_key_id(text: str | None) -> bool:
+    """Tell whether a text is spelled like the id of a key of a store; those of settings are called otherwise."""
+    return text is not None and _ID_SHAPE.match(text) is not None
 
 
 def is_api_key(text: str) -> bool:

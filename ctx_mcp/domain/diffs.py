@@ -108,12 +108,13 @@ def _agreeing(pairs: Iterable[tuple[str, str]]) -> int:
 def _meeting(old: list[str], new: list[str], at_old: int, at_new: int, window: int) -> tuple[int, int] | None:
     """Return the nearest place behind here where the texts agree again, looking `window` lines ahead in each."""
     places: dict[str, list[int]] = {}
-    for ahead, line in enumerate(islice(new, at_new, at_new + window)):
+    # Slices, which begin where they are told to: a walk would come by all the lines before.
+    for ahead, line in enumerate(new[at_new : at_new + window]):
         found = places.setdefault(line, [])
         if len(found) < _MAX_PLACES:
             found.append(ahead)
     best, nearest = None, 2 * window
-    for ahead, line in enumerate(islice(old, at_old, at_old + window)):
+    for ahead, line in enumerate(old[at_old : at_old + window]):
         if ahead >= nearest:
             break
         for other in places.get(line, ()):
@@ -162,10 +163,10 @@ def _spell(hunk: list[_Change], old: list[str], new: list[str]) -> Iterator[str]
     yield f"@@ -{_range(first, end - first)} +{_range(new_first, new_count)} @@"
     at = first
     for change in hunk:
-        yield from (_line(" ", line) for line in islice(old, at, change.old_start))
+        yield from (_line(" ", line) for line in old[at : change.old_start])
         yield from _spell_change(change, old, new)
         at = change.old_end
-    yield from (_line(" ", line) for line in islice(old, at, end))
+    yield from (_line(" ", line) for line in old[at:end])
 
 
 def _spell_change(change: _Change, old: list[str], new: list[str]) -> Iterator[str]:

@@ -63,7 +63,8 @@ from typing import ClassVar
 
 
 class AGBError(Exception):
-    """Base of every error of this package. `request_id` names the call that failed, when there was one."""
+    """Base of every error of this package. `request_id` names the call that failed, when there was one; `lineage` is
+    which history of its store a service refused it from, where it tells."""
 
     code: ClassVar[str] = "Error"
     http_status: ClassVar[int] = 500
@@ -71,6 +72,7 @@ class AGBError(Exception):
     def __init__(self, message: str | None = None, *, request_id: str = "") -> None:
         self.message = message if message is not None else type(self).__name__
         self.request_id = request_id
+        self.lineage: str | None = None
         super().__init__(self.message)
 
     @property

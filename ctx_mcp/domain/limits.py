@@ -41,6 +41,10 @@ class Limits:
     """How long a replaced, deleted or cleared version, and a deleted context, can still be brought back."""
     audit_retention_s: int = 90 * 24 * 3600
     """How long the audit log tells of a call."""
+    max_account_rows: int = 1000
+    """Most keys, or entries of the audit log, that one page tells of."""
+    max_key_name_chars: int = 255
+    max_key_lifetime_s: int = 99_999 * 24 * 3600
     orphan_age_s: int = 24 * 3600
     """Age at which stored bytes that no row names are taken for the rest of a crash."""
     lease_s: float = 4.0

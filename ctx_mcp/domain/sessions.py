@@ -59,13 +59,18 @@ class NoteKind(StrEnum):
     """What a note of a sync's report tells of.
 
     `conflict`: both sides changed, and how it was settled. `failure`: a file that should have been synced and was
-    not. `skipped`: what a sync never carries (links, devices, empty folders). `planned`: what a dry run would do.
+    not. `skipped`: what a sync never carries (links, devices, empty folders), or not this time (`RESTORED`).
+    `planned`: what a dry run would do.
     """
 
     CONFLICT = "conflict"
     FAILURE = "failure"
     SKIPPED = "skipped"
     PLANNED = "planned"
+
+
+RESTORED = "restored"
+"""The code of the note, of kind `skipped`, of a sync that met a restored service, and so forgot what it knew."""
 
 
 @dataclass(frozen=True, slots=True)

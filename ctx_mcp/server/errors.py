@@ -36,7 +36,7 @@ NEXT_STEP: dict[str, str] = {
     "Quota.Exceeded": "Delete what is not needed, or tell the user which quota is used up, then call again.",
     "Throttling.Account": "Wait for the time named, then call again; make fewer, larger calls.",
     "Account.NotFound": "Tell the user; only whoever runs the service can make an account.",
-    "Key.NotFound": "Tell the user; only whoever runs the service can make a key.",
+    "Key.NotFound": "Tell the user; keys are listed with ctx-mcp keys list.",
     "Url.SignatureMismatch": "Call file_upload_url or file_download_url for a new URL and use it unchanged.",
     "Url.Expired": "Call file_upload_url or file_download_url for a new URL.",
     "Context.NotFound": "Call context_list to see the contexts, or context_create to make one.",

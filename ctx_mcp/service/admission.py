@@ -30,6 +30,8 @@ T = TypeVar("T")
 UPLOAD = "UploadFile"
 AUTHENTICATE = "Authenticate"
 _MOST_CHARS = 1024
+_READS = (Effect.READS, Effect.READS_ACCOUNT)
+_IN_ONE_TRANSACTION = (Effect.CHANGES_CONTEXTS, Effect.CHANGES_ACCOUNT)
 
 
 class Admission:
@@ -46,7 +48,7 @@ class Admission:
     async def do(self, handler: Handler, caller: Caller, operation: Operation[Any], request_id: str) -> Any:
         """Do an operation that its caller may do, and record what it changes.
 
-        Calls of a program on its own store, which come without a key, are not recorded.
+        Calls of a program on its own store, which come without a key, are not recorded, but for changes of keys.
 
         Raises:
             ScopeMissing, AccountSuspended, TooManyRequests: as named; nothing was done.
@@ -61,10 +63,10 @@ class Admission:
             if caller.key_id is not None:
                 self._refusals.note(self._entry(caller, operation, request_id, outcome=error.code))
             raise
-        if effect is Effect.READS or caller.key_id is None:
+        if effect in _READS or (caller.key_id is None and effect is not Effect.CHANGES_ACCOUNT):
             return await handler(caller, operation)
         entry = self._entry(caller, operation, request_id)
-        if effect is Effect.CHANGES_CONTEXTS:
+        if effect in _IN_ONE_TRANSACTION:
             with recording(entry):
                 return await handler(caller, operation)
         result = await handler(caller, operation)
@@ -127,6 +129,8 @@ def _subject(operation: Operation[Any]) -> tuple[str | None, str | None, str | N
             target = operation.name
         case ops.CancelTask():
             target = operation.task_id
+        case ops.RotateKey() | ops.RevokeKey():
+            target = operation.key_id
         case _:
             path = next(
                 (found for name in ("file_path", "folder_path", "path") if (found := _of(operation, name))), None

@@ -28,6 +28,11 @@ class BucketUrls:
         self._limits = limits
         self._clock = clock
 
+    @property
+    def takes_bare_puts(self) -> bool:
+        """Whether a PUT is taken that has no headers but those that every client sends."""
+        return not self._objects.put_headers
+
     async def for_upload(self, caller: Caller, context_id: str, path: str) -> PresignedUrl:
         """Give the right to PUT one file; each PUT becomes a version when the context is next looked at.
 

@@ -116,8 +116,9 @@ class FileRules:
         """
         path = normalize_path(operation.file_path, self._limits)
         await self._hops.read(self._rows.check_writable, caller.account, operation.context_id, path)
-        if self._bucket_urls is not None:
-            return await self._bucket_urls.for_upload(caller, operation.context_id, path)
+        bucket = self._bucket_for(operation)
+        if bucket is not None:
+            return await bucket.for_upload(caller, operation.context_id, path)
         return await self._presign(PUT, operation.context_id, path)
 
     async def download_url(self, caller: Caller, operation: GetFileDownloadUrl) -> PresignedUrl:
@@ -129,9 +130,15 @@ class FileRules:
         path = normalize_path(operation.file_path, self._limits)
         opened = await self._hops.point(self._rows.open, caller.account, operation.context_id, path)
         self._uses.note(operation.context_id)
-        if self._bucket_urls is not None:
-            return await self._bucket_urls.for_download(caller, operation.context_id, opened)
+        bucket = self._bucket_for(operation)
+        if bucket is not None:
+            return await bucket.for_download(caller, operation.context_id, opened)
         return await self._presign(GET, operation.context_id, path)
+
+    def _bucket_for(self, operation: GetFileUploadUrl | GetFileDownloadUrl) -> BucketUrls | None:
+        """Return what gives the bucket's own URLs, if those who ask can use them."""
+        bucket = self._bucket_urls
+        return bucket if bucket is not None and (operation.sends_headers or bucket.takes_bare_puts) else None
 
     async def delete(self, caller: Caller, operation: DeleteFile) -> None:
         """Delete one file; its versions stay until the retention ends.

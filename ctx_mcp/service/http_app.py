@@ -41,7 +41,7 @@ from ctx_mcp.service.urls import FILES_PREFIX
 from ctx_mcp.telemetry.calls import note_outcome, request_id_for_error
 from ctx_mcp.wire.agb import AgbDialect
 from ctx_mcp.wire.dialect import Dialect
-from ctx_mcp.wire.http_messages import HttpAnswer, HttpRequest
+from ctx_mcp.wire.http_messages import LINEAGE_HEADER, HttpAnswer, HttpRequest
 from ctx_mcp.wire.native import ACTOR_HEADER
 
 _logger = logging.getLogger(__name__)
@@ -94,8 +94,15 @@ class ApiEndpoint:
         message = replace(head, body=await _read_body(request, limit))
         caller = replace(await self._identify(dialect.read_key(message), request), actor=_actor(headers))
         operation = dialect.read_request(message)
-        reply = await self._service.handle(caller, operation)
-        return dialect.spell_reply(operation, reply)
+        # Looked up behind the operation: what was read of a former lineage may be taken for the next one's, which does
+        # no harm, and never the reverse.
+        try:
+            reply = await self._service.handle(caller, operation)
+        except AGBError as error:
+            error.lineage = await self._service.lineage.current()
+            raise
+        answer = dialect.spell_reply(operation, reply)
+        return replace(answer, headers={**answer.headers, LINEAGE_HEADER: await self._service.lineage.current()})
 
     async def _identify(self, key: str | None, request: Request) -> Caller:
         try:
@@ -228,6 +235,8 @@ def _refused(dialect: Dialect, error: AGBError) -> Response:
     if isinstance(error, TooManyRequests) and error.retry_after_s is not None:
         # In whole seconds, whatever the dialect. Source: RFC 9110 §10.2.3.
         response.headers["retry-after"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.lineage is not None:
+        response.headers[LINEAGE_HEADER] = error.lineage
     return response
 
 

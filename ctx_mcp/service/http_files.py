@@ -86,6 +86,9 @@ class FileEndpoint:
     async def _enter(self, context_id: str) -> Caller:
         owner = await self._service.owner_of(context_id)
         await self._service.admission.enter_by_url(owner)
+        if self._service.uploads is not None:
+            # What a bucket took before comes before, as with every call.
+            await self._service.uploads.settle(owner.account, context_id)
         return owner
 
     async def _get(self, request: Request, context_id: str, path: str) -> Response:

@@ -147,6 +147,8 @@ class Jobs:
                 await work(task)
         except LeaseLost:
             _logger.info("task %s is carried on elsewhere", task.task_id)
+        except AGBError as error:
+            _logger.warning("task %s stopped and will be taken up again: %s", task.task_id, error.message)
         except Exception:
             _logger.exception("task %s stopped and will be taken up again", task.task_id)
 

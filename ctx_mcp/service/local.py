@@ -10,6 +10,7 @@ import anyio
 
 from ctx_mcp.domain.limits import DEFAULT_LIMITS, Limits
 from ctx_mcp.domain.models import BY_URL, Caller, FileEntry, WriteMode
+from ctx_mcp.service.accounts import AccountRules
 from ctx_mcp.service.admission import Admission
 from ctx_mcp.service.answering import Handlers, answer_operation
 from ctx_mcp.service.changes import ChangeHub
@@ -19,6 +20,7 @@ from ctx_mcp.service.histories import HistoryRules
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.jobs import Jobs
 from ctx_mcp.service.keys import StoredKeys
+from ctx_mcp.service.lineages import StoreLineage
 from ctx_mcp.service.notices import Notices
 from ctx_mcp.service.rewrites import RewriteRules
 from ctx_mcp.service.searches import SearchRules
@@ -37,11 +39,13 @@ from ctx_mcp.wire.operations import (
     BindContexts,
     CancelTask,
     ClearContext,
+    CreateKey,
     CreateSession,
     DeleteContext,
     DeleteFile,
     DeleteFolder,
     EditFile,
+    GetAccount,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -50,9 +54,11 @@ from ctx_mcp.wire.operations import (
     GetSyncInfo,
     GetTask,
     KeepSessionAlive,
+    ListAuditEntries,
     ListBindings,
     ListContexts,
     ListFiles,
+    ListKeys,
     ListSessions,
     ListSyncNotes,
     ListVersions,
@@ -64,6 +70,8 @@ from ctx_mcp.wire.operations import (
     ReleaseSession,
     Reply,
     RestoreFiles,
+    RevokeKey,
+    RotateKey,
     SearchFiles,
     SetSessionLabels,
     StartSync,
@@ -102,6 +110,7 @@ class LocalService:
         self.limits = limits
         self.clock = clock
         self.signer = UrlSigner(store.url_key)
+        self.lineage = StoreLineage(store.database, hops)
         self._uses = UseNotes(store.contexts, hops, clock)
         self.keys = StoredKeys(store.keys, hops, clock)
         self.admission = Admission(store, hops, clock)
@@ -126,6 +135,7 @@ class LocalService:
         )
         self.sessions = SessionRules(store, hops, folders, syncs, limits, clock)
         rules = ContextRules(store, hops, self.changes, self._uses, limits, clock)
+        accounts = AccountRules(store, hops, limits, clock)
         handlers: Handlers = {
             ListContexts: rules.list,
             GetContext: rules.get,
@@ -159,6 +169,12 @@ class LocalService:
             GetSyncInfo: syncs.info,
             StartSync: syncs.start,
             ListSyncNotes: syncs.notes,
+            GetAccount: accounts.get,
+            ListKeys: accounts.list_keys,
+            CreateKey: accounts.create_key,
+            RotateKey: accounts.rotate_key,
+            RevokeKey: accounts.revoke_key,
+            ListAuditEntries: accounts.list_audit_entries,
         }
         self._handlers = handlers if self.uploads is None else self.uploads.looked_at_first(handlers)
 
@@ -213,11 +229,13 @@ class LocalService:
 def _open_uploads(
     store: Store, hops: Hops, hub: ChangeHub, limits: Limits, clock: Callable[[], datetime]
 ) -> tuple[Uploads | None, BucketUrls | None]:
-    """Return what serves an object store's own presigned URLs, where it has some."""
+    """Return what confirms an object store's own presigned URLs, and what gives them, where it has some."""
     objects = store.objects.uploads
     if objects is None:
         return None, None
     from ctx_mcp.service.bucket_urls import BucketUrls
     from ctx_mcp.service.uploads import Uploads
 
-    return Uploads(store, objects, hops, hub, limits, clock), BucketUrls(store, objects, hops, limits, clock)
+    # Where nothing is signed now, URLs that were signed with other credentials may still be out.
+    urls = BucketUrls(store, objects, hops, limits, clock) if objects.can_sign else None
+    return Uploads(store, objects, hops, hub, limits, clock), urls

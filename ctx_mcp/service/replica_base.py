@@ -10,6 +10,7 @@ from ctx_mcp.domain.sessions import SyncNote
 from ctx_mcp.domain.trees import BaseFolder, ForgetBase, Progress, SetBase
 from ctx_mcp.service.sync_jobs import SyncRun
 from ctx_mcp.store.store import Store
+from ctx_mcp.sync.sides import OtherLineage
 
 
 class StoredBase:
@@ -24,16 +25,31 @@ class StoredBase:
         self._run = run
         self._replica = run.claimed.replica
         self._clock = clock
+        self._lineage = self._replica.lineage
         self._kept: set[str] = set()
         run.ending.callback(self._drop_kept)
 
+    def meet(self, lineage: str) -> None:
+        """Be told of which history of its store a listing of the context is. See `sync.sides.ReplicaBase`.
+
+        The first one belongs to the base, whatever is in it: there was none to tell it from.
+
+        Raises:
+            OtherLineage: it is not the base's.
+        """
+        if self._lineage is not None and self._lineage != lineage:
+            raise OtherLineage(lineage)
+        if self._lineage is None and not self._run.changes_nothing:
+            self._rows.adopt_lineage(self._replica.replica_id, lineage)
+        self._lineage = lineage
+
     def list_base(self, folder: str) -> BaseFolder:
         """Return the base of a folder's direct children."""
-        return self._rows.list_base(self._replica, folder)
+        return {} if self._run.ignores_base else self._rows.list_base(self._replica, folder)
 
     def list_base_folders(self) -> list[str]:
         """Return every folder that the base has files of."""
-        return self._rows.list_base_folders(self._replica)
+        return [] if self._run.ignores_base else self._rows.list_base_folders(self._replica)
 
     def commit_base(self, rows: Sequence[SetBase | ForgetBase], progress: Progress, notes: Sequence[SyncNote]) -> None:
         """Do changes of the base in one transaction, with the counters and the notes; renews the lease.

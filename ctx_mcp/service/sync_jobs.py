@@ -20,11 +20,12 @@ from uuid import uuid4
 import anyio
 import anyio.to_thread
 
-from ctx_mcp.domain.errors import AGBError, ContextNotFound, LeaseLost, VersionConflict
+from ctx_mcp.domain.errors import AGBError, BackendProtocolError, ContextNotFound, LeaseLost, VersionConflict
 from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import TaskState
+from ctx_mcp.domain.paths import ROOT
 from ctx_mcp.domain.policies import SyncPolicy, policy_from_json
-from ctx_mcp.domain.sessions import ConflictRule, NoteKind, SyncMode, SyncNote
+from ctx_mcp.domain.sessions import RESTORED, ConflictRule, NoteKind, SyncMode, SyncNote
 from ctx_mcp.domain.trees import Progress
 from ctx_mcp.service.changes import ChangeHub
 from ctx_mcp.service.hops import Hops
@@ -38,11 +39,18 @@ from ctx_mcp.sync.executor import Stopped, SyncOptions, SyncResult, run_sync
 from ctx_mcp.sync.local_tree import LocalTree
 from ctx_mcp.sync.names import conflict_stamp
 from ctx_mcp.sync.selection import Selection, WhiteListRow
-from ctx_mcp.sync.sides import ContextSide
+from ctx_mcp.sync.sides import ContextSide, OtherLineage
 
 _logger = logging.getLogger(__name__)
 _AT_ONCE = 2
 _ARCHIVE_TRIES = 3
+_LINEAGE_TRIES = 3
+_RESTORED = SyncNote(
+    NoteKind.SKIPPED,
+    ROOT,
+    RESTORED,
+    "the service was restored to an older state: compared by content as in a first sync, and nothing was deleted",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,8 @@ class SyncRun:
     """One sync task in the hands of this process, from its claim on. `owner` holds its lease.
 
     `is_stopped` says that this process gives it up; `tell_changed` is called, in any thread, after each change of the
-    context's files. `ending` is left when the run has ended, however it did.
+    context's files. `ending` is left when the run has ended, however it did. A look `changes_nothing`, and where it
+    `ignores_base` a sync would have forgotten it.
     """
 
     claimed: ClaimedSync
@@ -58,6 +67,8 @@ class SyncRun:
     is_stopped: Callable[[], bool]
     tell_changed: Callable[[], object]
     ending: ExitStack = field(default_factory=ExitStack)
+    changes_nothing: bool = False
+    ignores_base: bool = False
 
     @property
     def lease(self) -> tuple[str, str]:
@@ -194,28 +205,69 @@ class SyncJobs:
     def _sync(self, run: SyncRun) -> SyncResult:
         replica = run.claimed.replica
         asked = SyncParameters.from_json(run.claimed.parameters)
-        side = self._open_side(run)
+        run = replace(run, changes_nothing=asked.dry_run)
         brings_files = asked.mode != SyncMode.UPLOAD and not asked.dry_run
         with LocalTree.open(Path(replica.folder), create=brings_files) as tree:
-            if not asked.dry_run:
-                mark = tree.mark()
-                if mark != replica.mark:
-                    # Another folder than last time: what is missing in it was not deleted.
+            mark = tree.mark(may_keep=not asked.dry_run)
+            if mark != replica.mark:
+                # Another folder than last time: what is missing in it was not deleted.
+                if asked.dry_run:
+                    run = replace(run, ignores_base=True)
+                else:
                     self._store.sync.mark_replica(replica.replica_id, mark, forget_base=True, now=self._clock())
-            for _ in range(_ARCHIVE_TRIES):
-                with suppress(ArchiveChanged):
-                    return self._sync_once(tree, side, asked, run.is_stopped)
+            told: tuple[SyncNote, ...] = ()
+            for _ in range(_LINEAGE_TRIES):
+                try:
+                    return self._sync_at_rest(tree, run, asked, told)
+                except OtherLineage as other:
+                    run, told = self._begin_anew(run, other.lineage), (_RESTORED,)
+        raise BackendProtocolError(
+            "the service answers as several stores in turn; see that all its replicas have one database, and if it was "
+            "restored just now, sync again in half a minute"
+        )
+
+    def _begin_anew(self, run: SyncRun, lineage: str) -> SyncRun:
+        """Forget the base, since the context's store was restored; a look only takes it for forgotten."""
+        replica = run.claimed.replica
+        _logger.warning(
+            "the service was restored: %s is compared with %s by content, and nothing is deleted",
+            replica.folder,
+            replica.context_id,
+        )
+        if not run.changes_nothing:
+            self._store.sync.change_lineage(replica.replica_id, lineage)
+        claimed = replace(run.claimed, replica=replace(replica, lineage=lineage))
+        return replace(run, claimed=claimed, ignores_base=run.changes_nothing)
+
+    def _sync_at_rest(
+        self, tree: LocalTree, run: SyncRun, asked: SyncParameters, told: tuple[SyncNote, ...]
+    ) -> SyncResult:
+        """Run a sync, again where its archive changed meanwhile.
+
+        Raises:
+            OtherLineage: what it did so far stands; its base has to be forgotten.
+            VersionConflict: the archive changes all the time.
+        """
+        side = self._open_side(run)
+        for _ in range(_ARCHIVE_TRIES):
+            with suppress(ArchiveChanged):
+                return self._sync_once(tree, side, asked, told, run.is_stopped)
         raise VersionConflict("the archive kept changing while it was synced; sync again when it is at rest")
 
     def _sync_once(
-        self, tree: LocalTree, side: ContextSide, asked: SyncParameters, is_stopped: Callable[[], bool]
+        self,
+        tree: LocalTree,
+        side: ContextSide,
+        asked: SyncParameters,
+        told: tuple[SyncNote, ...],
+        is_stopped: Callable[[], bool],
     ) -> SyncResult:
         """Run a sync, by way of the binding's archive where there is one.
 
         Raises:
             ArchiveChanged: what it did so far stands; its archive has to be read again.
         """
-        options = self._options(asked)
+        options = replace(self._options(asked), problems=told)
         policy, mode = policy_from_json(asked.policy), SyncMode(asked.mode)
         spool_dir = self._store.data_dir
         with ExitStack() as resources:
@@ -226,7 +278,7 @@ class SyncJobs:
                 return run_sync(tree, side, options, is_stopped=is_stopped)
             refused = [SyncNote(NoteKind.FAILURE, path, "name", text) for path, text in archive.refused]
             selection = options.selection.without(archive.hidden_path)
-            options = replace(options, selection=selection, problems=tuple(refused), archive=archive.name)
+            options = replace(options, selection=selection, problems=(*told, *refused), archive=archive.name)
             result = run_sync(tree, archive, options, is_stopped=is_stopped)
             if not asked.dry_run:
                 archive.finish(result.progress, go_on=partial(_go_on, side, is_stopped, result.progress))

@@ -70,11 +70,15 @@ class StoreSides:
             limits=self._limits,
             clock=self._clock,
             tell_changed=run.tell_changed,
+            ignores_base=run.ignores_base,
         )
 
 
 class StoreSide:
-    """`ContextSide` of one replica, for one task. `lease` is the task's id and its holder; None for a look only."""
+    """`ContextSide` of one replica, for one task. `lease` is the task's id and its holder; None for a look only.
+
+    With `ignores_base` nothing counts as known of the last sync.
+    """
 
     commits_at_once = 1
     moves_at_once = 4
@@ -91,6 +95,7 @@ class StoreSide:
         limits: Limits,
         clock: Callable[[], datetime],
         tell_changed: Callable[[], object],
+        ignores_base: bool = False,
     ) -> None:
         self.max_inline_bytes = limits.max_inline_bytes
         self._rows = store.sync
@@ -101,15 +106,17 @@ class StoreSide:
         self._actor = actor
         self._clock = clock
         self._tell_changed = tell_changed
+        self._ignores_base = ignores_base
         self._renewed_at_s = 0.0
         self._progress = Progress()
         self._renewing = threading.Lock()
 
     def list_folder(self, folder: str) -> tuple[ContextFolder, BaseFolder]:
-        return self._rows.list_folder(self._replica, folder)
+        files, base = self._rows.list_folder(self._replica, folder)
+        return files, {} if self._ignores_base else base
 
     def list_lost_folders(self) -> list[str]:
-        return self._rows.list_lost_folders(self._replica)
+        return [] if self._ignores_base else self._rows.list_lost_folders(self._replica)
 
     def read_small(self, files: Sequence[FileAt]) -> list[bytes | None]:
         known = self._rows.read_contents(

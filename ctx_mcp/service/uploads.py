@@ -83,6 +83,19 @@ _PAUSE_FACTOR = 9
 Handler = Callable[[Caller, Any], Awaitable[Any]]
 
 
+class _Looks:
+    """The looks at what came for one context, one at a time and counted; all who ask meanwhile share the next one."""
+
+    def __init__(self) -> None:
+        self.turn = anyio.Lock()
+        self.asking_count = 0
+        self.begun_count = 0
+        self.answered_count = 0
+        """The number of the last look that came to an end."""
+        self.failure: str | None = None
+        """Why that one failed."""
+
+
 class Uploads:
     """Confirms uploads to `objects`, the bucket's own URLs. Any number of processes may do so at once."""
 
@@ -105,6 +118,7 @@ class Uploads:
         self._limits = limits
         self._clock = clock
         self._turns = anyio.CapacityLimiter(8)
+        self._looks: dict[tuple[str, str], _Looks] = {}
 
     def looked_at_first(self, handlers: Handlers) -> Handlers:
         """Return handlers that confirm what came before they do an operation that looks at files."""
@@ -128,9 +142,33 @@ class Uploads:
         """
         after = self._clock() - _LOOKED_FOR
         if await self._hops.point(self._rows.is_awaited, account, context_id, after=after):
-            is_changed = await anyio.to_thread.run_sync(self._look, account, context_id, limiter=self._turns)
-            if is_changed:
-                self._hub.publish(account, context_id)
+            looks = self._looks.setdefault((account, context_id), _Looks())
+            looks.asking_count += 1
+            try:
+                await self._look_once(looks, account, context_id)
+            finally:
+                looks.asking_count -= 1
+                if not looks.asking_count:
+                    del self._looks[account, context_id]
+
+    async def _look_once(self, looks: _Looks, account: str, context_id: str) -> None:
+        """Look, unless another call begins to from now on: a sync asks for many URLs at once, a listing is long."""
+        begun_before = looks.begun_count
+        async with looks.turn:
+            if looks.answered_count > begun_before:
+                if looks.failure is not None:
+                    raise StoreUnusable(looks.failure)
+                return
+            looks.begun_count += 1
+            looks.failure = None
+            try:
+                is_changed = await anyio.to_thread.run_sync(self._look, account, context_id, limiter=self._turns)
+            except StoreUnusable as error:
+                looks.answered_count, looks.failure = looks.begun_count, error.message
+                raise
+            looks.answered_count = looks.begun_count
+        if is_changed:
+            self._hub.publish(account, context_id)
 
     def settle_blocking(self, account: str, context_id: str) -> bool:
         """Do what `settle` does, in the thread that calls it; tell whether a version was made."""

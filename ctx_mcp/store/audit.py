@@ -10,7 +10,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
@@ -25,6 +25,10 @@ RECORDED_CALL: ContextVar[AuditEntry | None] = ContextVar("recorded_call", defau
 """What to write of the call in whose name something is being changed; None: nothing."""
 _COLUMNS = tuple(column.name for column in audit_log.columns if column.name != "entry_id")
 _ADD = Sql(f"INSERT INTO audit_log ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})")  # noqa: S608
+
+
+_LATE = timedelta(minutes=1)
+"""How much later than what it tells of a row may be written, and clocks of replicas may differ."""
 
 
 @contextmanager
@@ -78,6 +82,25 @@ class AuditRows:
             rows = connection.execute(newest).all()
         found = [_entry(row) for row in reversed(rows)]
         return [entry for entry in found if since is None or entry.recorded_at >= since]
+
+    def newest(
+        self, account: str, *, before: int | None, since: datetime | None, limit: int
+    ) -> tuple[list[AuditEntry], int | None]:
+        """Return entries of an account, the newest first, and the place behind the last one where there may be more.
+
+        Args:
+            before: such a place.
+            since: leave out what is older.
+        """
+        newest = select(audit_log).where(audit_log.c.account == account).order_by(audit_log.c.entry_id.desc())
+        if before is not None:
+            newest = newest.where(audit_log.c.entry_id < before)
+        with self._database.read() as connection:
+            rows = connection.execute(newest.limit(limit)).all()
+        entries = [_entry(row) for row in rows]
+        is_last = len(rows) < limit or (since is not None and entries[-1].recorded_at + _LATE < since)
+        kept = [entry for entry in entries if since is None or entry.recorded_at >= since]
+        return kept, None if is_last else rows[-1].entry_id
 
     @retried
     def purge(self, *, before: datetime, limit: int) -> int:

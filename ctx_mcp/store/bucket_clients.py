@@ -1,7 +1,7 @@
 """How a bucket is reached: the URL says which one, the environment the rest, as the cloud's own tools read it.
 
-obstore reads most of it itself. What is added: profile files of AWS, the names of variables that only Azure's own tool
-has, and plain HTTP where an endpoint asks for it.
+obstore reads most of it itself. What is added: profile files of AWS, what only the other clouds' own tools know
+(`cloud_accounts.py`), and plain HTTP where an endpoint asks for it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.store.cloud_accounts import read_azure_account, read_google_account
 from ctx_mcp.store.objects import LIST_COUNT
 
 if TYPE_CHECKING:
     from obstore import ListStream, ObjectMeta
-    from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config
+    from obstore.store import AzureConfig, ClientConfig, GCSConfig, RetryConfig, S3Config
 
 Signer: TypeAlias = S3Store | GCSStore | AzureStore
 Bucket: TypeAlias = Signer | MemoryStore
@@ -55,7 +56,7 @@ def open_client(url: str, environ: Mapping[str, str] | None = None) -> Bucket:
             case "s3":
                 return _open_s3(bucket, prefix, variables)
             case "gs":
-                return GCSStore(bucket, prefix=prefix, client_options=_options(), retry_config=_RETRIES)
+                return _open_google(bucket, prefix, variables)
             case "az":
                 return _open_azure(bucket, prefix, variables)
             case "memory":
@@ -87,11 +88,16 @@ def _open_s3(bucket: str, prefix: str | None, variables: Mapping[str, str]) -> S
 
 
 def _open_azure(container: str, prefix: str | None, variables: Mapping[str, str]) -> AzureStore:
-    named = {"account_name": "AZURE_STORAGE_ACCOUNT", "account_key": "AZURE_STORAGE_KEY"}
-    config = {key: variables[name] for key, name in named.items() if variables.get(name)}
-    known = cast("AzureConfig", config)
-    options = _options(variables.get("AZURE_STORAGE_ENDPOINT"))
-    return AzureStore(container, prefix=prefix, client_options=options, retry_config=_RETRIES, config=known)
+    told, endpoint = read_azure_account(variables)
+    config = cast("AzureConfig", told | ({"endpoint": endpoint} if endpoint else {}))
+    options = _options(endpoint)
+    return AzureStore(container, prefix=prefix, client_options=options, retry_config=_RETRIES, config=config)
+
+
+def _open_google(bucket: str, prefix: str | None, variables: Mapping[str, str]) -> GCSStore:
+    told, endpoint = read_google_account(variables)
+    config = cast("GCSConfig", told)
+    return GCSStore(bucket, prefix=prefix, client_options=_options(endpoint), retry_config=_RETRIES, config=config)
 
 
 def _options(endpoint: str | None = None) -> ClientConfig:

@@ -17,6 +17,7 @@ _QUERY = re.compile(r"\?\S+")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _MAX_TOLD_CHARS = 300
+NO_BUCKET = "there is no such bucket or container"
 
 
 @contextmanager
@@ -41,10 +42,12 @@ def bucket_failure(error: Exception, what: str) -> StoreUnusable:
     told = str(error)
     # Its later lines are a dump of the request.
     _logger.error("%s: %s: %s", what, type(error).__name__, _shortened(told))
-    return StoreUnusable(f"{what}: {_reason(error, told)}")
+    return StoreUnusable(f"{what}: {failure_reason(error)}")
 
 
-def _reason(error: Exception, told: str) -> str:
+def failure_reason(error: Exception) -> str:
+    """Return why something failed, in a few words."""
+    told = str(error)
     code = _CODE.search(told)
     status = _STATUS.search(told)
     detail = f" ({code.group(1)})" if code else f" (HTTP {status.group(1)})" if status else ""
@@ -53,7 +56,7 @@ def _reason(error: Exception, told: str) -> str:
     ):
         return f"it refuses these credentials{detail}"
     if code and code.group(1) in ("NoSuchBucket", "ContainerNotFound"):
-        return "there is no such bucket"
+        return NO_BUCKET
     if status:
         return f"it answered with an error{detail}"
     if "redential" in told or "metadata" in told:

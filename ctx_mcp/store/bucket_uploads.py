@@ -6,6 +6,7 @@ PUT brings must become a second version. Source: docs/adr/0016.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _OBJECTS = "objects"
 _UPLOADS = "uploads"
 _TRIES = 5
+_COPY_S = 60
+_COPY_BYTES_PER_S = 8 * 1024 * 1024
+_COPY_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,10 @@ class Uploaded:
 class BucketUploads:
     """Signs URLs, and finds what they brought."""
 
-    def __init__(self, client: Signer) -> None:
+    def __init__(self, client: Signer, *, can_sign: bool = True) -> None:
         self._client = client
+        self.can_sign = can_sign
+        """Whether these credentials may give a right on; what URLs brought is found in any case."""
         self.put_headers = {"x-ms-blob-type": "BlockBlob"} if isinstance(client, AzureStore) else {}
         """What a PUT has to send with it."""
 
@@ -105,12 +111,33 @@ class BucketUploads:
             with translated(missing=None):
                 obstore.copy(self._client, f"{_UPLOADS}/{uploaded.key}", f"{_OBJECTS}/{key}")
                 # What lay there before the copy and lies there behind it is what was copied.
-                standing = _uploaded(obstore.head(self._client, f"{_UPLOADS}/{uploaded.key}"))
+                standing = self._look_behind_copy(uploaded, key)
                 if standing.mark == uploaded.mark:
                     return key, standing
                 obstore.delete(self._client, f"{_OBJECTS}/{key}")
             uploaded = standing
         raise StoreUnusable("an upload keeps being replaced while it is taken over; try again")
+
+    def _look_behind_copy(self, uploaded: Uploaded, key: str) -> Uploaded:
+        """Return what lies there once its copy is whole, or at once where it is not what was copied any more.
+
+        Azure may answer a copy before it is made, and shows an empty object until then.
+
+        Raises:
+            StoreUnusable: it does not become whole; what was begun is the sweep's.
+        """
+        end_s = time.monotonic() + _COPY_S + uploaded.size_bytes / _COPY_BYTES_PER_S
+        pause_s = _COPY_PAUSE_S
+        while True:
+            standing = _uploaded(obstore.head(self._client, f"{_UPLOADS}/{uploaded.key}"))
+            if standing.mark != uploaded.mark or not isinstance(self._client, AzureStore):
+                return standing
+            if obstore.head(self._client, f"{_OBJECTS}/{key}")["size"] == standing.size_bytes:
+                return standing
+            if time.monotonic() > end_s:
+                raise StoreUnusable("the object store takes too long to copy an upload; try again")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 1.0)
 
     def delete_blocking(self, keys: Sequence[str]) -> None:
         """Remove what URLs brought; what is gone already is no error."""

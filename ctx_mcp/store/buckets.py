@@ -6,29 +6,35 @@ URLs, and `store-id` says whose they are. Source: docs/storage.md, docs/adr/0016
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import MemoryStore
+from obstore.store import GCSStore, MemoryStore
 
 from ctx_mcp.domain.errors import StoreUnusable
-from ctx_mcp.store.bucket_clients import Bucket, list_batches, open_client
-from ctx_mcp.store.bucket_errors import bucket_failure, translated
+from ctx_mcp.store.bucket_clients import Bucket, Signer, list_batches, open_client
+from ctx_mcp.store.bucket_errors import NO_BUCKET, bucket_failure, failure_reason, translated
 from ctx_mcp.store.bucket_uploads import BucketUploads
 from ctx_mcp.store.objects import CHUNK_BYTES, MISSING, SHORTER, spooled
 from ctx_mcp.telemetry.steps import Layer, step
 
+_logger = logging.getLogger(__name__)
 _OBJECTS = "objects"
 _STORE_ID = "store-id"
 _PART_BYTES = 8 * 1024 * 1024
 """What fits is one request, whole or not at all; more goes up in parts of this size: 10,000 of them are 78 GiB."""
 _PARTS_AT_ONCE = 2
+_TRIAL_SPAN = timedelta(minutes=1)
+_GOOGLE_HOST = "storage.googleapis.com"
+_GOOGLE = f"https://{_GOOGLE_HOST}"
 # What is stored may be anything: a browser that follows a presigned URL must save it, never run it.
 _ATTRIBUTES = {"Content-Type": "application/octet-stream", "Content-Disposition": "attachment"}
 
@@ -45,7 +51,36 @@ def open_bucket(url: str, store_id: bytes, *, spool_dir: Path) -> BucketObjects:
         _claim(client, sha256(store_id).hexdigest().encode(), url)
     except (OSError, BaseError, ValueError) as error:
         raise bucket_failure(error, f"cannot use the object store {url}") from error
-    return BucketObjects(client, spool_dir)
+    return BucketObjects(client, spool_dir, _uploads_of(client, url))
+
+
+def _uploads_of(client: Bucket, url: str) -> BucketUploads | None:
+    """Return the bucket's own URLs; one in memory signs nothing, so its URLs are ours, as those of files are."""
+    if isinstance(client, MemoryStore):
+        return None
+    refusal = _refusal_to_sign(client)
+    if refusal is not None:
+        _logger.warning(
+            "the credentials of %s sign no URLs (%s); presigned URLs lead through the service", url, refusal
+        )
+    return BucketUploads(client, can_sign=refusal is None)
+
+
+def _refusal_to_sign(client: Signer) -> str | None:
+    """Return why these credentials sign no URL; None where they do.
+
+    Such are a shared access signature of Azure, a person's account of Google, and a role without the right to.
+    """
+    if str(client.config.get("skip_signature")).lower() == "true":
+        # A trial would look for credentials of the machine.
+        return "none are used"
+    if isinstance(client, GCSStore) and urlsplit(client.config.get("base_url") or _GOOGLE).hostname != _GOOGLE_HOST:
+        return f"Google's signatures are for {_GOOGLE_HOST} alone"
+    try:
+        obstore.sign(client, "GET", _STORE_ID, _TRIAL_SPAN)
+    except (OSError, BaseError) as error:
+        return failure_reason(error)
+    return None
 
 
 def _claim(client: Bucket, mark: bytes, url: str) -> None:
@@ -57,7 +92,7 @@ def _claim(client: Bucket, mark: bytes, url: str) -> None:
         with suppress(AlreadyExistsError):
             obstore.put(client, _STORE_ID, mark, mode="create")
     except FileNotFoundError as error:
-        raise StoreUnusable(f"cannot use the object store {url}: there is no such bucket") from error
+        raise StoreUnusable(f"cannot use the object store {url}: {NO_BUCKET}") from error
     _demand_mark(client, mark, url)
 
 
@@ -72,11 +107,10 @@ def _demand_mark(client: Bucket, mark: bytes, url: str) -> None:
 class BucketObjects:
     """Objects in a bucket, below `objects/`. Requests are tried again for ten seconds, then they fail."""
 
-    def __init__(self, client: Bucket, spool_dir: Path) -> None:
+    def __init__(self, client: Bucket, spool_dir: Path, uploads: BucketUploads | None) -> None:
         self._client = client
         self._spool_dir = spool_dir
-        # One in memory signs nothing: its URLs are ours, as those of files are.
-        self.uploads = None if isinstance(client, MemoryStore) else BucketUploads(client)
+        self.uploads = uploads
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         head, is_whole = await _first_part(chunks)

@@ -1,19 +1,24 @@
-"""Rows of API keys: one transaction a method. What proves a key is never stored, only its digest."""
+"""Rows of API keys: one transaction a method. What proves a key is never stored, only its digest.
+
+Keys are changed by whoever has the store, or in the name of a key with the scope `admin`, which the methods are given
+as `by`. That key is looked at again in the transaction, because the service takes a key for good up to 10 s longer than
+it is: one that has ended makes no other. Source: docs/adr/0024.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, insert, or_, select, tuple_, update
 
 from ctx_mcp.domain.access import Scope
 from ctx_mcp.domain.accounts import ApiKey, KeyState, NewApiKey
 from ctx_mcp.domain.api_keys import digest_of, new_api_key, new_key_id
 from ctx_mcp.domain.clock import from_micros, to_micros
-from ctx_mcp.domain.errors import InvalidArgument, KeyNotFound
+from ctx_mcp.domain.errors import AccessDenied, InvalidArgument, KeyNotFound, Unauthenticated
 from ctx_mcp.store.accounts import ensure_account
 from ctx_mcp.store.audit import record_call
 from ctx_mcp.store.database import Database, retried
@@ -22,6 +27,23 @@ from ctx_mcp.store.statements import PointQuery
 
 _BY_DIGEST = PointQuery(select(api_keys).where(api_keys.c.digest == bindparam("digest")))
 _USED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a page of an account's keys ended."""
+
+    created_micros: int
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAdmin:
+    """The key, of this account, in whose name keys are changed."""
+
+    account: str
+    key_id: str | None
+    """None: whoever calls is known by other means than a key of the store, and bound by the account alone."""
 
 
 class KeyRows:
@@ -43,6 +65,16 @@ class KeyRows:
         with self._database.read() as connection:
             return [_key(row) for row in connection.execute(query)]
 
+    def page(self, account: str, *, after: KeyPlace | None, limit: int) -> list[ApiKey]:
+        """Return the keys of an account behind a place, the oldest first."""
+        query = select(api_keys).where(api_keys.c.account == account)
+        if after is not None:
+            place = (after.created_micros, after.key_id)
+            query = query.where(tuple_(api_keys.c.created_at, api_keys.c.key_id) > place)
+        query = query.order_by(api_keys.c.created_at, api_keys.c.key_id).limit(limit)
+        with self._database.read() as connection:
+            return [_key(row) for row in connection.execute(query)]
+
     def has_good_ones(self, now: datetime) -> bool:
         """Tell whether any key of any account would be taken at a moment."""
         moment = to_micros(now)
@@ -60,27 +92,41 @@ class KeyRows:
         scopes: Collection[Scope],
         lifetime: timedelta | None,
         now: datetime,
+        by: KeyAdmin | None = None,
     ) -> NewApiKey:
-        """Make a key, and the account where there is none of this name yet."""
+        """Make a key, and the account where there is none of this name yet.
+
+        Raises:
+            Unauthenticated: `by` is good no more.
+            AccessDenied: `by` ends, and the key would last longer than it does in all.
+        """
         expires_at = None if lifetime is None else now + lifetime
         key = ApiKey(new_key_id(), account, name, frozenset(scopes), now, expires_at)
         with self._database.write() as connection:
+            if by is not None:
+                _demand_no_longer(_hold_admin(connection, by, now=now), lifetime)
             ensure_account(connection, account, now=now)
             return _insert(connection, key)
 
     @retried
-    def rotate(self, key_id: str, *, grace: timedelta, now: datetime) -> NewApiKey:
+    def rotate(self, key_id: str, *, grace: timedelta, now: datetime, by: KeyAdmin | None = None) -> NewApiKey:
         """Make a key that may do what another one may, for as long; the other one is good for `grace` from now on.
 
         Raises:
-            KeyNotFound: no such key.
+            KeyNotFound: no such key, of the account of `by`.
             InvalidArgument: it is good no more.
+            Unauthenticated, AccessDenied: as `create`.
         """
         with self._database.write() as connection:
-            old = _locked(connection, key_id)
-            if old.state(now) != KeyState.GOOD:
-                raise InvalidArgument(f"the key {key_id} is {old.state(now)}; make a new one: ctx-mcp keys create")
-            expires_at = None if old.expires_at is None else now + (old.expires_at - old.created_at)
+            if by is None:
+                old = _locked(connection, key_id)
+            else:
+                admin = _hold_admin(connection, by, key_id, now=now)
+                old = _locked(connection, key_id, by.account)
+                _demand_no_longer(admin, old.lifetime)
+            if (state := _state(old, now)) != KeyState.GOOD:
+                raise InvalidArgument(f"the key {key_id} is {state}; make a new one: ctx-mcp keys create")
+            expires_at = None if old.lifetime is None else now + old.lifetime
             made = replace(
                 old,
                 key_id=new_key_id(),
@@ -95,14 +141,20 @@ class KeyRows:
             return _insert(connection, made)
 
     @retried
-    def revoke(self, key_id: str, *, now: datetime) -> ApiKey:
+    def revoke(self, key_id: str, *, now: datetime, by: KeyAdmin | None = None, leave_no_admin: bool = False) -> ApiKey:
         """End a key for good; one that is revoked already stays as it is.
 
         Raises:
-            KeyNotFound: no such key.
+            KeyNotFound: no such key, of the account of `by`.
+            Unauthenticated: `by` is good no more.
+            InvalidArgument: it is `by` itself, and the last good one with its scope; not with `leave_no_admin`.
         """
         with self._database.write() as connection:
-            key = _locked(connection, key_id)
+            if by is not None and by.key_id == key_id and not leave_no_admin:
+                _demand_another_admin(connection, by, now=now)
+            elif by is not None:
+                _hold_admin(connection, by, key_id, now=now)
+            key = _locked(connection, key_id, None if by is None else by.account)
             if key.revoked_at is not None:
                 return key
             ended = update(api_keys).where(api_keys.c.key_id == key_id)
@@ -140,8 +192,67 @@ def _insert(connection: Connection, key: ApiKey) -> NewApiKey:
     return NewApiKey(key, text)
 
 
-def _locked(connection: Connection, key_id: str) -> ApiKey:
-    row = connection.execute(select(api_keys).where(api_keys.c.key_id == key_id).with_for_update()).one_or_none()
+def _hold_admin(connection: Connection, by: KeyAdmin, *others: str, now: datetime) -> ApiKey | None:
+    """Return the key in whose name keys are changed, where it is one of the store.
+
+    It is held until the transaction ends, together with those of the account that are to be changed, in one order: keys
+    that revoke each other in one moment must neither both succeed nor wait for each other.
+
+    Raises:
+        Unauthenticated: it is good no more.
+    """
+    if by.key_id is None:
+        return None
+    mine = select(api_keys).where(api_keys.c.account == by.account)
+    held = _in_order(connection, mine.where(api_keys.c.key_id.in_([by.key_id, *others])))
+    found = next((key for key in held if key.key_id == by.key_id), None)
+    state = "not known here" if found is None else _state(found, now)
+    if state != KeyState.GOOD:
+        raise Unauthenticated(f"the API key {by.key_id} is {state}; ask for a new one")
+    return found
+
+
+def _state(key: ApiKey, now: datetime) -> KeyState:
+    """Return the state of a key that is held: it may have been revoked after `now`, while this one waited for it."""
+    return KeyState.REVOKED if key.revoked_at is not None else key.state(now)
+
+
+def _demand_no_longer(admin: ApiKey | None, lifetime: timedelta | None) -> None:
+    """Refuse a key that would last longer than the one in whose name it is made does in all."""
+    most = None if admin is None else admin.lifetime
+    if admin is not None and most is not None and (lifetime is None or lifetime > most):
+        raise AccessDenied(
+            f"the key {admin.key_id} lasts {most.total_seconds():.0f} s in all, and makes none that lasts longer; give "
+            "such a lifetime at most (ctx-mcp keys create --expires), or use a key that lasts as long"
+        )
+
+
+def _demand_another_admin(connection: Connection, by: KeyAdmin, *, now: datetime) -> None:
+    """Refuse to leave the account without a good key that may manage it.
+
+    All that may are held, so that two keys cannot end themselves in one moment, each because there is the other one.
+    """
+    mine = select(api_keys).where(api_keys.c.account == by.account, api_keys.c.revoked_at.is_(None))
+    held = _in_order(connection, mine)
+    _hold_admin(connection, by, now=now)
+    admins = {key.key_id for key in held if Scope.ADMIN in key.scopes and key.state(now) == KeyState.GOOD}
+    if admins <= {by.key_id}:
+        raise InvalidArgument(
+            f"{by.key_id} is the key of this call, and the last good one of the account with the scope admin: make "
+            "another one first, or give leave_no_admin (--leave-no-admin): then only whoever runs the service can"
+        )
+
+
+def _in_order(connection: Connection, query: Select[Any]) -> list[ApiKey]:
+    """Return keys, held until the transaction ends, and asked for in the order in which everybody does."""
+    return [_key(row) for row in connection.execute(query.order_by(api_keys.c.key_id).with_for_update())]
+
+
+def _locked(connection: Connection, key_id: str, account: str | None = None) -> ApiKey:
+    query = select(api_keys).where(api_keys.c.key_id == key_id)
+    if account is not None:
+        query = query.where(api_keys.c.account == account)
+    row = connection.execute(query.with_for_update()).one_or_none()
     if row is None:
         raise KeyNotFound(f"there is no key {key_id[:100]!r}; ctx-mcp keys list shows those there are")
     return _key(row)

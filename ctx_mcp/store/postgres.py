@@ -24,6 +24,7 @@ from ctx_mcp.store.accounting import accounting
 from ctx_mcp.store.database import CHANGED, Database, TransactionUndone, in_use
 from ctx_mcp.store.migrating import open_format
 from ctx_mcp.store.notices import Listening, NoticeSender
+from ctx_mcp.store.reaching import Reaching
 from ctx_mcp.store.statements import POSTGRESQL, DriverCursor, PointQuery
 
 _CONNECTIONS = 8
@@ -98,10 +99,11 @@ class PostgresDatabase(Database):
         """
         address = _read_url(url)
         super().__init__(f"postgresql://{address.host or ''}{_port(address)}/{address.database or ''}")
-        self._writer = _make_engine(address, isolation_level="READ COMMITTED", connections=_CONNECTIONS)
+        reaching = Reaching()
+        self._writer = _make_engine(address, reaching, isolation_level="READ COMMITTED", connections=_CONNECTIONS)
         # The same connections, with another way to begin.
         self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        self._points = _make_engine(address, isolation_level="AUTOCOMMIT", connections=_POINT_CONNECTIONS)
+        self._points = _make_engine(address, reaching, isolation_level="AUTOCOMMIT", connections=_POINT_CONNECTIONS)
         self._sender = NoticeSender(self._run_alone)
         listen: Any = event.listen
         for engine in (self._writer, self._points):
@@ -236,7 +238,7 @@ def _port(address: URL) -> str:
     return "" if address.port is None else f":{address.port}"
 
 
-def _make_engine(address: URL, *, isolation_level: str, connections: int) -> Engine:
+def _make_engine(address: URL, reaching: Reaching, *, isolation_level: str, connections: int) -> Engine:
     given = {name: value for name, value in _CONNECT.items() if name not in address.query}
     engine = create_engine(
         address,
@@ -249,6 +251,7 @@ def _make_engine(address: URL, *, isolation_level: str, connections: int) -> Eng
         hide_parameters=True,
     )
     listen: Any = event.listen
+    listen(engine, "do_connect", reaching.connect)
     listen(engine, "connect", _prepare)
     listen(engine, "checkout", _demand_silence)
     return engine

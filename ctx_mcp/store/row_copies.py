@@ -9,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 from ctx_mcp.domain.errors import StoreUnusable
+from ctx_mcp.store.lineages import STEPS
 from ctx_mcp.store.schema import SCHEMA_REVISION
+from ctx_mcp.store.statements import SQLITE
 
-_LOST_NUMBERS = 1 << 32
-"""More than a store can have given out between a backup and the day it is needed."""
 _BUSY_TIMEOUT_S = 60.0
 
 
@@ -41,8 +41,8 @@ def demand_this_format(database: Path) -> None:
 def copy_rows(source: Path, target: Path) -> None:
     """Copy a database as of one moment into a new file, which only its owner may read; it is on disk then.
 
-    Writers go on meanwhile. Numbers that the copy gives out later begin far above those of the source: an etag that the
-    source gave to what came after the copy will never mean something else.
+    Writers go on meanwhile. The copy is of another lineage, and numbers that it gives out later begin far above those
+    of the source: an etag that the source gave to what came after the copy will never mean something else.
 
     Raises:
         StoreUnusable: the disk refused, or the source cannot be read.
@@ -59,7 +59,8 @@ def copy_rows(source: Path, target: Path) -> None:
             copy.execute("PRAGMA synchronous = OFF")
             # In one step: a copy in several begins anew whenever another process has written in between.
             origin.backup(copy, pages=-1)
-            _skip_numbers(copy)
+            for statement in STEPS[SQLITE]:
+                copy.execute(statement)
             copy.commit()
         sync_to_disk(target)
     except (OSError, sqlite3.Error) as error:
@@ -86,10 +87,3 @@ def sync_to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _skip_numbers(copy: sqlite3.Connection) -> None:
-    known = {name for (name,) in copy.execute("SELECT name FROM sqlite_sequence")}
-    copy.execute("UPDATE sqlite_sequence SET seq = seq + ?", (_LOST_NUMBERS,))
-    for name in {"versions", "replicas"} - known:
-        copy.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (name, _LOST_NUMBERS))

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 """Head of the migrations. What becomes of a store of another revision: `ctx_mcp.store.migrating`."""
 
 INTERNAL_MARK = "\x01"
@@ -229,6 +229,7 @@ replicas = Table(
     Column("mark", String(64), nullable=False, server_default=""),
     Column("created_at", BigInteger, nullable=False),
     Column("synced_at", BigInteger),
+    Column("lineage", String(64)),
     Index("uq_replicas_account_context_id_folder", "account", "context_id", "folder", "context_path", unique=True),
     Index("ix_replicas_context_id", "context_id"),
     # A number that came again would take over what an old task or a killed sync left under it.

@@ -66,7 +66,8 @@ _LIST_LOST = Sql(
 class Replica:
     """A folder of this machine that is synced with the files below `context_path` of a context.
 
-    `mark` tells the folder of the last sync from another one at the same place; empty before the first.
+    `mark` tells the folder of the last sync from another one at the same place; empty before the first. `lineage` is
+    which history of its store the context was of then, where another service keeps it and tells.
     """
 
     replica_id: int
@@ -75,6 +76,7 @@ class Replica:
     folder: str
     context_path: str
     mark: str = ""
+    lineage: str | None = None
 
 
 class SyncRows:
@@ -122,6 +124,21 @@ class SyncRows:
             connection.execute(marked.values(mark=mark, synced_at=to_micros(now)))
             if forget_base:
                 connection.execute(delete(base_files).where(base_files.c.replica_id == replica_id))
+
+    @retried
+    def adopt_lineage(self, replica_id: int, lineage: str) -> None:
+        """Note of which history of its store the context of a replica is, where none is noted."""
+        unknown = and_(replicas.c.replica_id == replica_id, replicas.c.lineage.is_(None))
+        with self._database.write() as connection:
+            connection.execute(update(replicas).where(unknown).values(lineage=lineage))
+
+    @retried
+    def change_lineage(self, replica_id: int, lineage: str) -> None:
+        """Note of which history of its store the context is from now on, and forget what was known of another's."""
+        told = update(replicas).where(replicas.c.replica_id == replica_id).values(lineage=lineage)
+        with self._database.write() as connection:
+            connection.execute(told)
+            connection.execute(delete(base_files).where(base_files.c.replica_id == replica_id))
 
     def list_folder(self, replica: Replica, folder: str) -> tuple[ContextFolder, BaseFolder]:
         """Return the direct children of a folder in the context and in the base, both as of one moment.
@@ -284,7 +301,8 @@ def put_recycle_rules(
 
 
 def replica_of(row: Any) -> Replica:
-    return Replica(row.replica_id, row.account, row.context_id, row.folder, row.context_path, row.mark)
+    where = (row.replica_id, row.account, row.context_id, row.folder, row.context_path)
+    return Replica(*where, row.mark, row.lineage)
 
 
 def add_notes(connection: Connection, task_id: str, notes: Sequence[SyncNote]) -> None:

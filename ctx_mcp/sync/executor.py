@@ -115,7 +115,7 @@ class _Run:
         is_stopped: Callable[[], bool],
     ) -> None:
         for problem in options.problems:
-            report.note(NoteKind.FAILURE, problem.path, problem.code, problem.text)
+            report.note(NoteKind(problem.kind), problem.path, problem.code, problem.text)
         self._tree = tree
         self._side = side
         self._options = options

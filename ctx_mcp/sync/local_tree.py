@@ -106,15 +106,17 @@ class LocalTree:
         with reading():
             return os.open(name, _FOLDER_NOT_LINK, dir_fd=fd)
 
-    def mark(self) -> str:
+    def mark(self, *, may_keep: bool = True) -> str:
         """Return what identifies this very folder: not another one at its place, not a copy, not one made anew.
+
+        Without `may_keep` nothing is changed, and a folder that was never marked is like no other.
 
         An identifier kept in an extended attribute of the folder, with its inode, since copies may take attributes
         along. Where it cannot be kept: device, inode and time of birth, since inodes are used again.
         Whatever cannot be told makes the mark differ, which costs a comparison of all files and deletes none.
         """
         status = os.fstat(self._fd)
-        kept = _kept_mark(self._fd)
+        kept = _kept_mark(self._fd, may_keep=may_keep)
         if kept is not None:
             return f"{kept}:{status.st_ino}"
         return f"{status.st_dev}:{status.st_ino}:{birth_of(self._fd)}"
@@ -184,12 +186,12 @@ def _step(fd: int, name: str, flags: int, *, create: bool) -> int:
     return child
 
 
-def _kept_mark(fd: int) -> str | None:
-    """Return the identifier kept with the folder, made when there is none; None where none can be kept."""
+def _kept_mark(fd: int, *, may_keep: bool) -> str | None:
+    """Return the identifier kept with the folder, made when there is none and it may be; None where none is kept."""
     if not hasattr(os, "getxattr"):
         return None
     kept = _read_mark(fd)
-    if kept is None:
+    if kept is None and may_keep:
         # It may be read only, or know no attributes, or another sync was faster: reading tells.
         with suppress(OSError):
             os.setxattr(fd, _MARK, secrets.token_hex(16).encode(), os.XATTR_CREATE)

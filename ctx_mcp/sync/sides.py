@@ -120,11 +120,30 @@ class ContextSide(Protocol):
         ...
 
 
+class OtherLineage(Exception):
+    """The context is of another history of its store than the base: the store was restored. `lineage` is its new one.
+
+    What the base has seen may never have been there, so nothing is deleted for its sake. Source: docs/adr/0025.
+    """
+
+    def __init__(self, lineage: str) -> None:
+        super().__init__(lineage)
+        self.lineage = lineage
+
+
 class ReplicaBase(Protocol):
     """The base of one replica and its task, kept on this machine while the context is elsewhere.
 
     As with `ContextSide`, all methods are synchronous and are called from several threads.
     """
+
+    def meet(self, lineage: str) -> None:
+        """Be told of which history of its store a listing of the context is; the first one is taken over.
+
+        Raises:
+            OtherLineage: it is not the one that the base belongs to.
+        """
+        ...
 
     def list_base(self, folder: str) -> BaseFolder:
         """Return what is known of the direct files of a folder."""

@@ -20,6 +20,10 @@ class Effect(Enum):
     """Contexts or their files, in one transaction; or gives the right to."""
     CHANGES_SESSIONS = "changes sessions"
     """Sessions, their bindings, labels and tasks; contexts only by what follows from that."""
+    READS_ACCOUNT = "reads the account"
+    """Tells of the account itself: its keys, its use, its audit log."""
+    CHANGES_ACCOUNT = "changes the account"
+    """Its keys, in one transaction."""
 
 
 EFFECTS: dict[type[Operation[object]], Effect] = {
@@ -55,8 +59,15 @@ EFFECTS: dict[type[Operation[object]], Effect] = {
     ops.StartSync: Effect.CHANGES_SESSIONS,
     ops.LoadInternalContexts: Effect.CHANGES_SESSIONS,
     ops.ListSyncNotes: Effect.READS,
+    ops.GetAccount: Effect.READS_ACCOUNT,
+    ops.ListKeys: Effect.READS_ACCOUNT,
+    ops.CreateKey: Effect.CHANGES_ACCOUNT,
+    ops.RotateKey: Effect.CHANGES_ACCOUNT,
+    ops.RevokeKey: Effect.CHANGES_ACCOUNT,
+    ops.ListAuditEntries: Effect.READS_ACCOUNT,
 }
 """The most that an operation may do; a test holds it against `OPERATIONS`."""
+_SCOPES = {Effect.READS: Scope.READ, Effect.READS_ACCOUNT: Scope.ADMIN, Effect.CHANGES_ACCOUNT: Scope.ADMIN}
 
 
 def effect_of(operation: Operation[object]) -> Effect:
@@ -74,7 +85,7 @@ def effect_of(operation: Operation[object]) -> Effect:
 
 def scope_of(effect: Effect) -> Scope:
     """Return the scope that a caller needs for what has this effect."""
-    return Scope.READ if effect is Effect.READS else Scope.WRITE
+    return _SCOPES.get(effect, Scope.WRITE)
 
 
 def scope_for(operation: Operation[object]) -> Scope:

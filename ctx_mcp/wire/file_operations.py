@@ -42,14 +42,28 @@ class ListFiles(Operation[FilePage]):
 
 @dataclass(frozen=True, slots=True)
 class GetFileUploadUrl(Operation[PresignedUrl]):
+    """A URL that takes one file's bytes by PUT.
+
+    With `sends_headers` whoever uses it sends the `headers` of the answer too. Without, a bare PUT has to do: where a
+    bucket demands more of one, the URL leads through the service. The APIs of the clouds have no place for headers.
+    """
+
     context_id: str
     file_path: str
+    sends_headers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class GetFileDownloadUrl(Operation[PresignedUrl]):
+    """A URL that gives one file's bytes by GET.
+
+    Without `sends_headers` it leads where the URL to upload does, so that an etag that a GET tells is one that a PUT
+    knows.
+    """
+
     context_id: str
     file_path: str
+    sends_headers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+LINEAGE_HEADER = "x-ctx-lineage"
+"""With each answer of a service of our own, whatever the dialect: which history of its store the answer is of."""
+_LINEAGE = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,12 @@ class HttpAnswer:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def told_lineage(headers: Mapping[str, str]) -> str | None:
+    """Return the lineage that an answer tells; the clouds tell none, nor do older services."""
+    told = headers.get(LINEAGE_HEADER, "")
+    return told if _LINEAGE.fullmatch(told) else None
 
 
 def names_this_machine(url: str) -> bool:

@@ -20,7 +20,11 @@ class Operation(Generic[R_co]):
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[R_co]):
-    """The answer to one operation and the id by which both sides can find it in their logs."""
+    """The answer to one operation and the id by which both sides can find it in their logs.
+
+    `lineage` is which history of its store it is of, where a service tells; a restored store has another one.
+    """
 
     request_id: str
     result: R_co
+    lineage: str | None = None

@@ -1,8 +1,8 @@
 """What a context service can be asked: one frozen value per call, and the answer's type beside it.
 
 A client turns a method call into an operation; a transport carries it (in process, or spelled by a dialect
-over HTTP); a service answers it. Whoever adds an operation adds it here first: those on files and on sessions in the
-modules beside this one, which is where everybody finds them all.
+over HTTP); a service answers it. Whoever adds an operation adds it here first: those on files, sessions and accounts in
+the modules beside this one, which is where everybody finds them all.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctx_mcp.domain.models import ContextPage, FoundContext, Task
+from ctx_mcp.wire.account_operations import CreateKey, GetAccount, ListAuditEntries, ListKeys, RevokeKey, RotateKey
 from ctx_mcp.wire.file_operations import (
     DeleteFile,
     DeleteFolder,
@@ -48,11 +49,13 @@ __all__ = [
     "CancelTask",
     "Capabilities",
     "ClearContext",
+    "CreateKey",
     "CreateSession",
     "DeleteContext",
     "DeleteFile",
     "DeleteFolder",
     "EditFile",
+    "GetAccount",
     "GetContext",
     "GetFileDownloadUrl",
     "GetFileUploadUrl",
@@ -61,9 +64,11 @@ __all__ = [
     "GetSyncInfo",
     "GetTask",
     "KeepSessionAlive",
+    "ListAuditEntries",
     "ListBindings",
     "ListContexts",
     "ListFiles",
+    "ListKeys",
     "ListSessions",
     "ListSyncNotes",
     "ListVersions",
@@ -75,6 +80,8 @@ __all__ = [
     "ReleaseSession",
     "Reply",
     "RestoreFiles",
+    "RevokeKey",
+    "RotateKey",
     "SearchFiles",
     "SetSessionLabels",
     "StartSync",
@@ -178,6 +185,12 @@ OPERATIONS: tuple[type[Operation[object]], ...] = (
     StartSync,
     LoadInternalContexts,
     ListSyncNotes,
+    GetAccount,
+    ListKeys,
+    CreateKey,
+    RotateKey,
+    RevokeKey,
+    ListAuditEntries,
 )
 """Every operation there is; dialects and services are checked against this list."""
 
@@ -200,6 +213,8 @@ class Capabilities:
     """`ListFiles` pages by token."""
     bindings: bool = False
     """`BindContexts` and `ListBindings` work."""
+    account: bool = False
+    """Keys, use and audit log of one's own account can be asked for: `GetAccount`, `ListKeys` and the others."""
     local_folders: bool = False
     """`StartSync` without a session takes folders of this machine."""
     local_sessions: bool = False
@@ -212,6 +227,6 @@ class Capabilities:
 
 
 OWN_CAPABILITIES = Capabilities(
-    native_files=True, history=True, search=True, tasks=True, file_tokens=True, bindings=True
+    native_files=True, history=True, search=True, tasks=True, file_tokens=True, bindings=True, account=True
 )
 """What our own service can do, over the native dialect; the embedded one has local folders and sessions too."""

@@ -17,6 +17,7 @@ from ctx_mcp.domain.errors import (
     FileNotFound,
     PathAlreadyBound,
     SessionNotFound,
+    Unauthenticated,
     VersionConflict,
 )
 from ctx_mcp.domain.models import FoundContext, WriteMode
@@ -24,11 +25,13 @@ from ctx_mcp.wire.operations import (
     BindContexts,
     CancelTask,
     ClearContext,
+    CreateKey,
     CreateSession,
     DeleteContext,
     DeleteFile,
     DeleteFolder,
     EditFile,
+    GetAccount,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -37,9 +40,11 @@ from ctx_mcp.wire.operations import (
     GetSyncInfo,
     GetTask,
     KeepSessionAlive,
+    ListAuditEntries,
     ListBindings,
     ListContexts,
     ListFiles,
+    ListKeys,
     ListSessions,
     ListSyncNotes,
     ListVersions,
@@ -50,6 +55,8 @@ from ctx_mcp.wire.operations import (
     ReadFile,
     ReleaseSession,
     RestoreFiles,
+    RevokeKey,
+    RotateKey,
     SearchFiles,
     SetSessionLabels,
     StartSync,
@@ -134,6 +141,13 @@ RULES: dict[type[Operation[object]], Rule] = {
     StartSync: _starting_sync,
     LoadInternalContexts: Repeating(True, "they are made on first use, and found after it"),
     ListSyncNotes: _READ,
+    GetAccount: _READ,
+    ListKeys: _READ,
+    CreateKey: Repeating(False, "a second time makes a second key, and the first one is told to nobody"),
+    RotateKey: Repeating(False, "a second time makes a second key, and the first one is told to nobody"),
+    # Whoever revokes the own key is not known any more, should the answer be lost.
+    RevokeKey: Repeating(True, "a key ends once", unclear_when=(Unauthenticated,)),
+    ListAuditEntries: _READ,
 }
 """A rule for every operation; a test holds it against `OPERATIONS`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,14 +22,28 @@ if TYPE_CHECKING:
 
     from tests.lifetimes import Lifetimes
 
-BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "https-agentbay", "agb-sdk")
+BACKENDS = ("embedded", "embedded-sync", "http-native", "http-agb", "http-agentbay", "agb-sdk")
 ON_POSTGRES = "http-postgres"
 """As `http-native`, with the service's rows in PostgreSQL."""
 ON_BUCKETS = ("embedded-s3", "http-postgres-s3")
 """As `embedded` and the one before, with their bytes in S3."""
+ON_AZURE = "embedded-azure"
+"""As `embedded`, with its bytes in Azure, whose URLs no bare PUT can be sent to."""
 COMPOSED = ("http-agb", "http-agentbay", "https-agentbay")
 """Our own clients whose changes in place are composed of URLs."""
 KEYS = {"key-one": ACCOUNT, "key-two": "another"}
+
+
+@dataclass(frozen=True)
+class Engines:
+    """Where rows and bytes are; None: in the data folder."""
+
+    database_url: str | None = None
+    object_store_url: str | None = None
+
+    def applied_to(self, settings: Settings) -> Settings:
+        """Return the settings of a service that has its rows and bytes there."""
+        return replace(settings, database_url=self.database_url, object_store_url=self.object_store_url)
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,7 @@ class Backend:
     data_dir: Path
     context: AsyncContextService
     foreign: AsyncContextService | None = None
+    engines: Engines = Engines()
 
     @property
     def is_sdk(self) -> bool:
@@ -47,41 +62,31 @@ class Backend:
 
     @property
     def passes_bytes(self) -> bool:
-        """Whether presigned URLs lead through the service, rather than to the object store."""
-        return self.name not in ON_BUCKETS
+        """Whether presigned URLs to download lead through the service, rather than to the object store."""
+        return self.engines.object_store_url is None
 
-
-@dataclass(frozen=True)
-class Engines:
-    """Where rows and bytes are; None: in the data folder."""
-
-    database_url: str | None = None
-    object_store_url: str | None = None
+    @property
+    def takes_uploads(self) -> bool:
+        """Whether those to upload lead through the service."""
+        return self.passes_bytes or self.name == ON_AZURE
 
 
 async def open_backend(name: str, hold: Lifetimes, data_dir: Path, engines: Engines = Engines()) -> Backend:
-    if name in ("embedded", "embedded-s3"):
+    if name in ("embedded", "embedded-s3", ON_AZURE):
         transport = EmbeddedTransport(data_dir, object_store_url=engines.object_store_url)
-        return Backend(name, data_dir, AsyncContextService(await hold(transport)))
+        return Backend(name, data_dir, AsyncContextService(await hold(transport)), engines=engines)
     if name == "embedded-sync":
         client = await hold(_in_thread(Client(data_dir=data_dir)))
         return Backend(name, data_dir, in_threads(client.context))
     tls = None
     if name.startswith("https"):
         tls = (await hold(trusted_authority(data_dir.parent / "authority"))).issue()
-    settings = Settings(
-        data_dir=data_dir,
-        database_url=engines.database_url,
-        object_store_url=engines.object_store_url,
-        api_keys=KEYS,
-        tls=tls,
-    )
+    settings = engines.applied_to(Settings(data_dir=data_dir, api_keys=KEYS, tls=tls))
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     natives = dict.fromkeys(("http-native", ON_POSTGRES, *ON_BUCKETS), _native)
     open_client = {**natives, "http-agb": _agb, "agb-sdk": _sdk}.get(name, _agentbay)
-    return Backend(
-        name, data_dir, await open_client(hold, url, "key-one"), foreign=await open_client(hold, url, "key-two")
-    )
+    context, foreign = [await open_client(hold, url, key) for key in KEYS]
+    return Backend(name, data_dir, context, foreign, engines)
 
 
 async def _native(hold: Lifetimes, url: str, key: str) -> AsyncContextService:

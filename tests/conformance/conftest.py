@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.conformance.backends import BACKENDS, COMPOSED, ON_BUCKETS, ON_POSTGRES, Backend, Engines, open_backend
+from tests.conformance.backends import (
+    BACKENDS,
+    COMPOSED,
+    ON_AZURE,
+    ON_BUCKETS,
+    ON_POSTGRES,
+    Backend,
+    Engines,
+    open_backend,
+)
 from tests.lifetimes import Lifetimes
 
 _NATIVE = [name for name in BACKENDS if name not in ("agb-sdk", *COMPOSED)]
@@ -16,25 +25,34 @@ _ON_BUCKETS = {
     "native_backend": ("test_changes_in_place", "test_history", "test_search"),
 }
 """Modules whose tests run with their bytes in S3 too: those about bytes, and about what happens to files."""
+_ON_AZURE = {"test_transfer"}
+"""Modules whose tests run with their bytes in Azure as well."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture, names in {"backend": [*BACKENDS, ON_POSTGRES], "native_backend": [*_NATIVE, ON_POSTGRES]}.items():
-        is_on_buckets = metafunc.definition.path.stem in _ON_BUCKETS[fixture]
+        module = metafunc.definition.path.stem
+        placed = [*(ON_BUCKETS if module in _ON_BUCKETS[fixture] else ()), *([ON_AZURE] if module in _ON_AZURE else ())]
         has_own = any(fixture in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
         if fixture in metafunc.fixturenames and not has_own:
-            metafunc.parametrize(fixture, [*names, *(ON_BUCKETS if is_on_buckets else ())], indirect=True)
+            metafunc.parametrize(fixture, [*names, *placed], indirect=True)
 
 
 @pytest.fixture
 def engines(request: pytest.FixtureRequest) -> Engines:
-    """A database and a bucket's prefix of its own for the backend that has its rows or bytes there."""
-    names = [str(value) for value in request.node.callspec.params.values()]
-    has_postgres = any(ON_POSTGRES in name for name in names)
-    has_bucket = any(name in ON_BUCKETS for name in names)
+    """A database and a bucket's prefix of its own for the backend that has its rows or bytes there.
+
+    `--stores` says it for all others, and `indirect` for one test: `postgres`, `s3`, or `postgres-s3`.
+    """
+    stores = str(getattr(request, "param", request.config.getoption("stores")))
+    params = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
+    names = [stores, *map(str, params)]
+    has_postgres = "postgres" in stores or any(ON_POSTGRES in name for name in names)
+    has_bucket = "s3" in stores or any(name in ON_BUCKETS for name in names)
+    place = "azure_url" if ON_AZURE in names else "bucket_url" if has_bucket else None
     return Engines(
         request.getfixturevalue("postgres_url") if has_postgres else None,
-        request.getfixturevalue("bucket_url") if has_bucket else None,
+        request.getfixturevalue(place) if place is not None else None,
     )
 
 

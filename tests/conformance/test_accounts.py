@@ -9,6 +9,7 @@ import pytest
 
 from ctx_mcp import Context
 from ctx_mcp.client.http_transport import HttpTransport
+from ctx_mcp.domain.accounts import AccountStatus
 from ctx_mcp.domain.errors import AGBError
 from ctx_mcp.domain.models import TextEdit
 from ctx_mcp.domain.sessions import BindingRequest
@@ -23,11 +24,13 @@ from ctx_mcp.wire.operations import (
     BindContexts,
     CancelTask,
     ClearContext,
+    CreateKey,
     CreateSession,
     DeleteContext,
     DeleteFile,
     DeleteFolder,
     EditFile,
+    GetAccount,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -36,9 +39,11 @@ from ctx_mcp.wire.operations import (
     GetSyncInfo,
     GetTask,
     KeepSessionAlive,
+    ListAuditEntries,
     ListBindings,
     ListContexts,
     ListFiles,
+    ListKeys,
     ListSessions,
     ListSyncNotes,
     ListVersions,
@@ -48,6 +53,8 @@ from ctx_mcp.wire.operations import (
     ReadFile,
     ReleaseSession,
     RestoreFiles,
+    RevokeKey,
+    RotateKey,
     SearchFiles,
     SetSessionLabels,
     StartSync,
@@ -109,6 +116,7 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, data_
     session = (await owner.send(CreateSession(labels={"whose": "mine"}))).result.session_id
     await owner.send(BindContexts(session, (BindingRequest(made, "/data"),)))
     (sync,) = (await owner.send(StartSync(made, "/data", session))).result.tasks
+    made_key = (await owner.send(CreateKey())).result.key.key_id
     attempts: dict[type[Operation[object]], Operation[object]] = {
         GetContext: GetContext(context_id=made),
         UpdateContext: UpdateContext(made, "stolen"),
@@ -140,20 +148,29 @@ async def test_every_operation_is_confined_to_its_account(hold: Lifetimes, data_
         GetSyncInfo: GetSyncInfo(session),
         StartSync: StartSync(made, "/data", session),
         LoadInternalContexts: LoadInternalContexts(session, ("file_transfer",)),
+        RotateKey: RotateKey(made_key),
+        RevokeKey: RevokeKey(made_key),
     }
-    assert {*attempts, ListContexts, ListSessions} == set(OPERATIONS)
+    of_the_account = {GetAccount, ListKeys, CreateKey, ListAuditEntries}
+    assert {*attempts, *of_the_account, ListContexts, ListSessions} == set(OPERATIONS)
     for kind, attempt in attempts.items():
         with pytest.raises(AGBError) as failure:
             await foreign.send(attempt)
         expected = "Context.NotFound"
         if kind in (CancelTask, ListSyncNotes):
             expected = "Task.NotFound"
+        elif kind in (RotateKey, RevokeKey):
+            expected = "Key.NotFound"
         elif "session_id" in kind.__slots__:
             expected = "InvalidMcpSession.NotFound"
         assert failure.value.error_code == expected, attempt
         assert failure.value.request_id
     assert (await foreign.send(ListContexts())).result.contexts == ()
     assert (await foreign.send(ListSessions())).result.sessions == ()
+    assert (await foreign.send(GetAccount())).result == AccountStatus("another")
+    assert (await foreign.send(ListKeys())).result.keys == ()
+    assert (await foreign.send(ListAuditEntries())).result.entries == ()
+    assert (await foreign.send(CreateKey())).result.key.account == "another"
     assert [each.session_id for each in (await owner.send(ListSessions())).result.sessions] == [session]
     assert (await owner.send(GetSessionLabels(session))).result == {"whose": "mine"}
     with pytest.raises(AGBError) as failure:

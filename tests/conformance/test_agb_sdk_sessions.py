@@ -15,13 +15,15 @@ import pytest_asyncio
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
 from tests.conformance.agb_sdk import open_client, sdk_module
-from tests.conformance.backends import KEYS
+from tests.conformance.backends import KEYS, Engines
 from tests.lifetimes import Lifetimes
 
 MOUNT = "/home/agent/data"
 TRANSFERS = "/tmp/file_transfer"
 BROWSER = "/tmp/agb_browser_data"
 WAIT_S = 30
+POLL_S = 0.05
+WAITING: dict[str, Any] = {"wait_timeout": WAIT_S, "poll_interval": POLL_S}
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ class Cloud:
 
 
 @pytest_asyncio.fixture
-async def cloud(hold: Lifetimes, data_dir: Path, clean_home: Path) -> Cloud:
-    settings = Settings(data_dir=data_dir, api_keys=KEYS)
+async def cloud(hold: Lifetimes, data_dir: Path, clean_home: Path, engines: Engines) -> Cloud:
+    settings = engines.applied_to(Settings(data_dir=data_dir, api_keys=KEYS))
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     return Cloud(open_client(url, "key-one"), data_dir / "sessions")
 
@@ -83,7 +85,7 @@ def _bring_and_take(cloud: Cloud) -> None:
     (cloud.folder(session) / "sub").mkdir()
     (cloud.folder(session) / "plan.md").write_text("one")
     (cloud.folder(session) / "sub" / "note.md").write_text("two")
-    uploaded = _await(session.context.sync(context_id, MOUNT, mode="upload"))
+    uploaded = _sync(session, context_id, MOUNT, mode="upload")
     assert uploaded.success, uploaded.error_message
     assert cloud.file_names(context_id) == ["plan.md", "sub"]
     assert rows_of(session, context_id, MOUNT) == [(MOUNT, "download", "Success"), (MOUNT, "upload", "Success")]
@@ -117,11 +119,11 @@ def _call_back(cloud: Cloud) -> None:
         told.append(success)
         ended.set()
 
-    started = _await(session.context.sync(context_id, MOUNT, mode="download", callback=note))
+    started = _sync(session, context_id, MOUNT, mode="download", callback=note)
     assert started.success, started.error_message
     assert ended.wait(30)
     assert told == [True]
-    every = _await(session.context.sync())
+    every = _sync(session)
     assert every.success, every.error_message
 
 
@@ -133,16 +135,16 @@ def _transfer(cloud: Cloud, tmp_path: Path) -> None:
     session = cloud.new_session(sync_of(cloud.new_context("work")))
     source, target = tmp_path / "source.bin", tmp_path / "target.bin"
     source.write_bytes(bytes(range(256)) * 1000)
-    for remote in (f"{TRANSFERS}/source.bin", f"{TRANSFERS}/deep/er/source.bin"):
-        sent = session.file.upload(str(source), remote)
-        assert sent.success, sent.error_message
-        assert cloud.folder(session, remote).read_bytes() == source.read_bytes()
-        got = session.file.download(remote, str(target))
-        assert got.success, got.error_message
-        assert target.read_bytes() == source.read_bytes()
-        target.unlink()
+    remote = f"{TRANSFERS}/deep/er/source.bin"
+    sent = session.file.upload(str(source), remote, **WAITING)
+    assert sent.success, sent.error_message
+    assert cloud.folder(session, remote).read_bytes() == source.read_bytes()
+    got = session.file.download(remote, str(target), **WAITING)
+    assert got.success, got.error_message
+    assert target.read_bytes() == source.read_bytes()
+    target.unlink()
     (cloud.folder(session, TRANSFERS) / "made.txt").write_text("made in the session")
-    got = session.file.download(f"{TRANSFERS}/made.txt", str(target))
+    got = session.file.download(f"{TRANSFERS}/made.txt", str(target), **WAITING)
     assert got.success, got.error_message
     assert target.read_text() == "made in the session"
     listed = cloud.agb.context.list()
@@ -195,11 +197,11 @@ def _apply_policies(cloud: Cloud) -> None:
     for name in ("keep/a.txt", "keep/not/b.txt", "other/c.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    assert _await(session.context.sync(context_id, MOUNT, mode="upload")).success
+    assert _sync(session, context_id, MOUNT, mode="upload").success
     assert cloud.file_names(context_id) == ["keep"]
     assert cloud.file_names(context_id, f"{MOUNT}/keep") == ["a.txt"]
     (folder / "keep/a.txt").unlink()
-    assert _await(session.context.sync(context_id, MOUNT, mode="upload")).success
+    assert _sync(session, context_id, MOUNT, mode="upload").success
     assert cloud.file_names(context_id, f"{MOUNT}/keep") == ["a.txt"]
     (folder / "keep/late.txt").write_text("not uploaded by itself")
     assert cloud.agb.delete(session).success
@@ -218,7 +220,7 @@ def _misuse(cloud: Cloud) -> None:
     assert not refused.success
     assert "SdkCtx-nowhere0000" in refused.error_message
     session = cloud.new_session(sync_of(cloud.new_context("work")))
-    unbound = _await(session.context.sync(cloud.new_context("other"), "/elsewhere", mode="upload"))
+    unbound = _sync(session, cloud.new_context("other"), "/elsewhere", mode="upload")
     assert not unbound.success
     assert cloud.agb.delete(session).success
     assert not cloud.agb.delete(session).success
@@ -236,12 +238,11 @@ def _transfer_odd_names(cloud: Cloud, tmp_path: Path) -> None:
     base = session.file.transfer_path()
     for remote in (
         f"{base}/a b+c&d=e%20f.txt",
-        f"{base}/de\u0301compose\u0301/n\u0303.txt",
-        f"{base[1:]}/relative.txt",
+        f"{base[1:]}/relative/de\u0301compose\u0301/n\u0303.txt",
     ):
-        sent = session.file.upload(str(source), remote, content_type="text/plain", wait_timeout=WAIT_S)
+        sent = session.file.upload(str(source), remote, content_type="text/plain", **WAITING)
         assert sent.success, sent.error_message
-        got = session.file.download(remote, str(target), wait_timeout=WAIT_S)
+        got = session.file.download(remote, str(target), **WAITING)
         assert got.success, got.error_message
         assert target.read_bytes() == b"content"
     source.write_bytes(b"")
@@ -292,7 +293,7 @@ def _map_and_pack(cloud: Cloud) -> None:
     session = cloud.new_session(sync_of(context_id, "/tmp/mapping", kinds.SyncPolicy(upload_policy=packed)))
     (cloud.folder(session, "/tmp/mapping") / "sub").mkdir()
     (cloud.folder(session, "/tmp/mapping") / "sub" / "a.txt").write_text("made here")
-    assert _await(session.context.sync()).success
+    assert _sync(session).success
     assert cloud.file_names(context_id, "/tmp/mapping") == ["mapping.zip"]
     assert cloud.agb.delete(session).success
     mapped = kinds.SyncPolicy(upload_policy=packed, mapping_policy=kinds.MappingPolicy(path="/tmp/mapping"))
@@ -322,7 +323,7 @@ def _lose_context(cloud: Cloud) -> None:
     context = cloud.agb.context.get("lost", create=True).context
     session = cloud.new_session(sync_of(context.id))
     assert cloud.agb.context.delete(context).success
-    assert not _await(session.context.sync(context.id, MOUNT)).success
+    assert not _sync(session, context.id, MOUNT).success
     assert session.context.info().success
     assert cloud.agb.delete(session).success
 
@@ -346,8 +347,10 @@ def _want_machine(cloud: Cloud) -> None:
     assert cloud.agb.delete(session).success
 
 
-def _await(result: Any) -> Any:
-    """Return the result of a call that is a coroutine in some versions of the SDK."""
+def _sync(session: Any, *about: str, **options: Any) -> Any:
+    """Return the result of a sync, looked at more often than every 1.5 s; some versions of the SDK give a coroutine."""
+    looks = {"max_retries": int(WAIT_S / POLL_S), "retry_interval": int(POLL_S * 1000)}
+    result = session.context.sync(*about, **looks, **options)
     return asyncio.run(result) if asyncio.iscoroutine(result) else result
 
 

@@ -11,15 +11,15 @@ import pytest_asyncio
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
 from tests.conformance.agentbay_sdk import ask, fail, open_async_client, open_client, sdk_module, succeed
-from tests.conformance.backends import KEYS
+from tests.conformance.backends import KEYS, Engines
 from tests.lifetimes import Lifetimes
 
 NOWHERE = "SdkCtx-nowhere0000"
 
 
 @pytest_asyncio.fixture
-async def url(hold: Lifetimes, data_dir: Any, clean_home: Any) -> str:
-    settings = Settings(data_dir=data_dir, api_keys=KEYS)
+async def url(hold: Lifetimes, data_dir: Any, clean_home: Any, engines: Engines) -> str:
+    settings = engines.applied_to(Settings(data_dir=data_dir, api_keys=KEYS))
     return await hold(run_http_service(settings, host="127.0.0.1", port=0))
 
 

@@ -14,11 +14,15 @@ import pytest_asyncio
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
 from tests.conformance.agentbay_sdk import ask, fail, open_async_client, open_client, sdk_module, succeed
-from tests.conformance.backends import KEYS
+from tests.conformance.backends import KEYS, Engines
 from tests.lifetimes import Lifetimes
 
 MOUNT = "/home/agent/data"
 BROWSER = "/tmp/agentbay_browser"
+
+
+LOOKS = {"max_retries": 600, "retry_interval": 50}
+"""How often to look whether a sync has ended, and every how many milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class Cloud:
 
 
 @pytest_asyncio.fixture(params=["sync", "async"])
-async def cloud(request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, clean_home: Path) -> Cloud:
-    settings = Settings(data_dir=data_dir, api_keys=KEYS)
+async def cloud(
+    request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, clean_home: Path, engines: Engines
+) -> Cloud:
+    settings = engines.applied_to(Settings(data_dir=data_dir, api_keys=KEYS))
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     is_async = request.param == "async"
     bay = (open_async_client if is_async else open_client)(url, "key-one")
@@ -83,12 +89,12 @@ async def test_a_session_brings_its_files_and_takes_them_along(cloud: Cloud) -> 
     (folder / "sub").mkdir()
     (folder / "plan.md").write_text("one")
     (folder / "sub" / "note.md").write_text("two")
-    assert (await succeed(session.context.sync, context_id, MOUNT, mode="upload")).success
+    assert (await succeed(session.context.sync, context_id, MOUNT, mode="upload", **LOOKS)).success
     assert await cloud.file_names(context_id) == ["old.md", "plan.md", "sub"]
     assert await rows_of(session, context_id, MOUNT) == [(MOUNT, "download", "Success"), (MOUNT, "upload", "Success")]
     assert await rows_of(session, context_id, MOUNT, "upload") == [(MOUNT, "upload", "Success")]
     await cloud.put(context_id, f"{MOUNT}/down.md", "three")
-    await succeed(session.context.sync, context_id, MOUNT, mode="download")
+    await succeed(session.context.sync, context_id, MOUNT, mode="download", **LOOKS)
     assert (folder / "down.md").read_text() == "three"
     (folder / "late.md").write_text("four")
     await succeed(session.delete, sync_context=True)
@@ -148,7 +154,7 @@ async def test_files_are_mapped_from_where_they_were_made(cloud: Cloud) -> None:
     session = await cloud.new_session(sync_of(context_id, "/tmp/here", mapped))
     assert (cloud.folder(session, "/tmp/here") / "a.md").read_text() == "made elsewhere"
     (cloud.folder(session, "/tmp/here") / "b.md").write_text("new")
-    await succeed(session.context.sync)
+    await succeed(session.context.sync, **LOOKS)
     assert await cloud.file_names(context_id) == ["a.md", "b.md"]
 
 
@@ -168,11 +174,11 @@ async def test_every_policy_of_the_sdk_is_understood(cloud: Cloud) -> None:
     for name in ("keep/a.txt", "keep/not/b.txt", "other/c.txt"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
-    await succeed(session.context.sync, context_id, MOUNT, mode="upload")
+    await succeed(session.context.sync, context_id, MOUNT, mode="upload", **LOOKS)
     assert await cloud.file_names(context_id) == ["keep"]
     assert await cloud.file_names(context_id, f"{MOUNT}/keep") == ["a.txt"]
     (folder / "keep/a.txt").unlink()
-    await succeed(session.context.sync, context_id, MOUNT, mode="upload")
+    await succeed(session.context.sync, context_id, MOUNT, mode="upload", **LOOKS)
     assert await cloud.file_names(context_id, f"{MOUNT}/keep") == ["a.txt"]
     (folder / "keep/late.txt").write_text("not uploaded by itself")
     await succeed(session.delete)

@@ -61,9 +61,9 @@ async def _send_and_close(url: str, head: str, body: bytes) -> None:
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("sent_bytes", [0, 10, 70_000, 12_000_000])
 async def test_an_upload_that_breaks_off_leaves_nothing(
-    hold: Lifetimes, tmp_path: Path, clean_home: Path, server: str, sent_bytes: int
+    hold: Lifetimes, data_dir: Path, clean_home: Path, server: str, sent_bytes: int
 ) -> None:
-    backend = await open_backend(server, hold, tmp_path / "data")
+    backend = await open_backend(server, hold, data_dir)
     made = await new_context(backend.context)
     url = await upload_url(backend.context, made.id, "/d/f")
     await _send_and_close(url, "Content-Length: 20000000", b"x" * sent_bytes)
@@ -76,9 +76,9 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
 
 @pytest.mark.parametrize("server", SERVERS)
 async def test_a_broken_upload_leaves_the_older_version_alone(
-    hold: Lifetimes, tmp_path: Path, clean_home: Path, server: str
+    hold: Lifetimes, data_dir: Path, clean_home: Path, server: str
 ) -> None:
-    backend = await open_backend(server, hold, tmp_path / "data")
+    backend = await open_backend(server, hold, data_dir)
     made = await new_context(backend.context)
     before = await backend.context.write_file(made.id, "/f", b"before")
     await _send_and_close(await upload_url(backend.context, made.id, "/f"), "Content-Length: 99999", b"x" * 80_000)

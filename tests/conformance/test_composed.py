@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from ctx_mcp import AsyncContextService
 from ctx_mcp.domain.errors import FileExists, UnsupportedOperation, VersionConflict
 from ctx_mcp.domain.models import FileEntry, TextEdit, WriteMode
 from ctx_mcp.wire.operations import DeleteFile, GetFileUploadUrl, Operation
-from tests.conformance.backends import Backend, list_folder, new_context
+from tests.conformance.backends import Backend, Engines, list_folder, new_context, open_backend
 from tests.conformance.foreign_cloud import CONTEXT, Conditions, ForeignCloud
 
 if TYPE_CHECKING:
@@ -136,6 +137,33 @@ async def test_a_file_that_changes_while_it_is_moved_stays(hold: Lifetimes) -> N
     with pytest.raises(VersionConflict, match="changed while it was moved"):
         await files.move_files(CONTEXT, "/a", "/b")
     assert cloud.files == {"/a": b"after", "/b": b"before"}
+
+
+@pytest.mark.parametrize("now", [b"longer than before", b"b", b""])
+async def test_a_file_of_another_size_than_was_found_is_not_copied(hold: Lifetimes, now: bytes) -> None:
+    cloud, files = await open_cloud(hold)
+    cloud.files["/a"] = b"before"
+
+    async def change(operation: Operation[object]) -> None:
+        if isinstance(operation, GetFileUploadUrl):
+            cloud.files["/a"] = now
+
+    cloud.before = change
+    with pytest.raises(VersionConflict, match="changed while it was copied"):
+        await files.move_files(CONTEXT, "/a", "/b")
+    assert cloud.files == {"/a": now}
+
+
+@pytest.mark.parametrize("engines", ["s3"], indirect=True)
+@pytest.mark.parametrize("size_bytes", [0, 7, 300_000])
+async def test_a_file_moves_where_an_upload_must_tell_its_size(
+    hold: Lifetimes, data_dir: Path, clean_home: Path, engines: Engines, size_bytes: int
+) -> None:
+    files = (await open_backend("http-agb", hold, data_dir, engines)).context
+    made, content = await new_context(files), b"x" * size_bytes
+    await files.write_file(made.id, "/a", content)
+    assert (await files.move_files(made.id, "/a", "/b")).removed_count == 1
+    assert (await files.read_file(made.id, "/b")).content == content
 
 
 async def test_a_move_that_another_comes_before_replaces_nothing(hold: Lifetimes) -> None:

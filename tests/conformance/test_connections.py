@@ -221,7 +221,7 @@ async def test_who_takes_no_body_is_not_waited_for_longer_than_its_time() -> Non
     closed = asyncio.Event()
     async with asyncio.timeout(20), await asyncio.start_server(take_nothing, "127.0.0.1", 0, limit=1024) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        connections = Connections(url, 0.1)
+        connections = Connections(url, 0.5)
         with pytest.raises(httpx.WriteTimeout):
             await _ask(connections, url, BIG)
         closed.set()

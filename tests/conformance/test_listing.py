@@ -81,13 +81,13 @@ async def test_the_first_page_holds_fifty(backend: Backend) -> None:
     assert [entry.file_name for entry in second.entries] == ["f50"]
 
 
-@pytest.mark.parametrize("folder", [None, "", "/", " "])
-async def test_the_root_has_several_spellings(backend: Backend, folder: str | None) -> None:
+async def test_the_root_has_several_spellings(backend: Backend) -> None:
     made = await new_context(backend.context)
     async with httpx.AsyncClient() as http:
         await http.put(await upload_url(backend.context, made.id, "a.txt"), content=b"a")
-    result = await backend.context.list_files(made.id, folder)
-    assert [entry.file_path for entry in result.entries] == ["/a.txt"]
+    for folder in (None, "", "/", " "):
+        result = await backend.context.list_files(made.id, folder)
+        assert [entry.file_path for entry in result.entries] == ["/a.txt"], folder
 
 
 async def test_folders_exist_because_files_are_in_them(own_backend: Backend) -> None:
@@ -122,20 +122,20 @@ async def test_a_folder_that_is_not_there_is_empty(backend: Backend) -> None:
     assert await list_folder(backend.context, made.id, "/no/such") == []
 
 
-@pytest.mark.parametrize(("number", "size"), [(0, 50), (-1, 50), (1, 0), (1, -5), (1, 10_001), (10**30, 50)])
-async def test_a_page_that_cannot_be_is_a_failure(backend: Backend, number: int, size: int) -> None:
+async def test_a_page_that_cannot_be_is_a_failure(backend: Backend) -> None:
     made = await new_context(backend.context)
-    result = await backend.context.list_files(made.id, "/", number, size)
-    assert not result.success
-    if not backend.is_sdk:
-        assert result.error_code == "Argument.Invalid"
+    for number, size in ((0, 50), (-1, 50), (1, 0), (1, -5), (1, 10_001), (10**30, 50)):
+        result = await backend.context.list_files(made.id, "/", number, size)
+        assert not result.success, (number, size)
+        if not backend.is_sdk:
+            assert result.error_code == "Argument.Invalid"
 
 
-@pytest.mark.parametrize("count", [0, -1, 10_001])
-async def test_a_token_page_that_cannot_be_is_a_failure(own_backend: Backend, count: int) -> None:
+async def test_a_token_page_that_cannot_be_is_a_failure(own_backend: Backend) -> None:
     made = await new_context(own_backend.context)
-    result = await own_backend.context.list_files(made.id, "/", max_results=count)
-    assert (result.success, result.error_code) == (False, "Argument.Invalid")
+    for count in (0, -1, 10_001):
+        result = await own_backend.context.list_files(made.id, "/", max_results=count)
+        assert (result.success, result.error_code) == (False, "Argument.Invalid"), count
 
 
 async def test_a_token_of_another_listing_is_a_failure(own_backend: Backend) -> None:
@@ -196,19 +196,17 @@ async def test_a_folder_left_empty_can_become_a_file(own_backend: Backend) -> No
     assert [(entry.file_path, entry.file_type) for entry in await list_folder(context, made.id)] == [("/a", "FILE")]
 
 
-@pytest.mark.parametrize(
-    "path", ["/a//b", "/a/", "/a/../b", "/./a", "..", "/x\0y", "/" + "s" * 256, "/" + "d/" * 512 + "f"]
-)
-async def test_a_path_that_breaks_a_rule_is_a_failure(backend: Backend, path: str) -> None:
+async def test_a_path_that_breaks_a_rule_is_a_failure(backend: Backend) -> None:
     made = await new_context(backend.context)
-    results = [
-        await backend.context.get_file_upload_url(made.id, path),
-        await backend.context.get_file_download_url(made.id, path),
-        await backend.context.delete_file(made.id, path),
-    ]
-    assert [result.success for result in results] == [False] * 3
-    if not backend.is_sdk:
-        assert {result.error_code for result in results} == {"Path.Invalid"}
+    for path in ("/a//b", "/a/", "/a/../b", "/./a", "..", "/x\0y", "/" + "s" * 256, "/" + "d/" * 512 + "f"):
+        results = [
+            await backend.context.get_file_upload_url(made.id, path),
+            await backend.context.get_file_download_url(made.id, path),
+            await backend.context.delete_file(made.id, path),
+        ]
+        assert [result.success for result in results] == [False] * 3, path
+        if not backend.is_sdk:
+            assert {result.error_code for result in results} == {"Path.Invalid"}, path
 
 
 @pytest.mark.parametrize("name", ["embedded", "http-native"])

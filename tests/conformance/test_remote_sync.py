@@ -25,13 +25,14 @@ from ctx_mcp.wire.agentbay import AgentBayDialect
 from ctx_mcp.wire.dialect import Dialect
 from ctx_mcp.wire.native import NativeDialect
 from ctx_mcp.wire.operations import DeleteFile, GetContext, ListFiles, ReadFile, WriteFile
-from tests.conformance.backends import KEYS
+from tests.conformance.backends import KEYS, Engines
 from tests.lifetimes import Lifetimes
 from tests.remote_replicas import QUICK, RemoteReplica
 
 KEY = "key-one"
 DIALECTS: dict[str, Dialect] = {"native": NativeDialect(), "agb": AgbDialect(), "agentbay": AgentBayDialect()}
 LARGE = bytes(range(256)) * 4096
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 @dataclass
@@ -86,8 +87,8 @@ async def connected(url: str) -> AsyncGenerator[Connections]:
 
 
 @pytest_asyncio.fixture(params=DIALECTS)
-async def remote(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path) -> Remote:
-    settings = Settings(data_dir=tmp_path / "data", api_keys=KEYS)
+async def remote(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, engines: Engines) -> Remote:
+    settings = engines.applied_to(Settings(data_dir=tmp_path / "data", api_keys=KEYS))
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     transport = await hold(HttpTransport(url, KEY, DIALECTS[request.param], policy=QUICK))
     owner = await hold(HttpTransport(url, KEY, NativeDialect()))
@@ -96,19 +97,20 @@ async def remote(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path
     return Remote(request.param, transport, connections, owner, made.context_id, tmp_path)
 
 
-def tree(edition: str = "1", count: int = 130) -> dict[str, bytes]:
-    """Return files in several folders, one of them of more than a page; one is empty and one large."""
+def tree(edition: str = "1", count: int = 20) -> dict[str, bytes]:
+    """Return files in several folders, one of them of more than a page at 130; one is empty and one large."""
     files = {f"many/f{number}": f"{edition} {number}".encode() for number in range(count)}
     deep = {f"d{number}/e/f": f"{edition} deep {number}".encode() for number in range(12)}
     return files | deep | {"empty": b"", "large.bin": LARGE + edition.encode(), "a b/ü & ?.txt": b"odd name"}
 
 
 async def test_what_is_sent_is_there_is_in_the_base_and_comes_down_elsewhere(remote: Remote) -> None:
+    files = tree(count=130)
     here, there = remote.replica(), remote.replica("there")
-    here.put(tree())
+    here.put(files)
     assert (await here.sync()).error is None
     assert (await there.sync()).error is None
-    assert here.files() == there.files() == tree()
+    assert here.files() == there.files() == files
     assert await remote.agrees(here, there)
     assert all(content == b"" for content in here.base.kept.values()), "a spool that nobody needs is dropped"
 

@@ -67,6 +67,7 @@ async def test_a_key_that_reads_may_read_all_and_change_nothing(hold: Lifetimes,
     """Written against the operations themselves, so that a new one cannot be forgotten."""
     writer = await hold(HttpTransport(service, make_key(store, Scope.WRITE).text, NativeDialect()))
     reader = await hold(HttpTransport(service, make_key(store, Scope.READ).text, NativeDialect()))
+    admin = make_key(store, Scope.ADMIN)
     made = (await writer.send(ops.GetContext(name="mine", create=True))).result.context.context_id
     entry = (await writer.send(ops.WriteFile(made, "/f", b"content"))).result
     session = (await writer.send(ops.CreateSession())).result.session_id
@@ -107,6 +108,12 @@ async def test_a_key_that_reads_may_read_all_and_change_nothing(hold: Lifetimes,
         ops.GetSyncInfo(session),
         ops.StartSync(made, "/data", session),
         ops.LoadInternalContexts(session, ("file_transfer",)),
+        ops.GetAccount(),
+        ops.ListKeys(),
+        ops.CreateKey(),
+        ops.RotateKey(admin.key.key_id),
+        ops.RevokeKey(admin.key.key_id),
+        ops.ListAuditEntries(),
     ]
     assert {type(attempt) for attempt in attempts} == set(OPERATIONS)
     for attempt in attempts:

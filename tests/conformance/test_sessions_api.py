@@ -23,12 +23,13 @@ from ctx_mcp import (
 from ctx_mcp.domain.policies import policy_from_json
 from ctx_mcp.embedded import run_http_service
 from ctx_mcp.settings import Settings
-from tests.conformance.backends import KEYS, list_folder, new_context
+from tests.conformance.backends import KEYS, Engines, list_folder, new_context
 from tests.lifetimes import Lifetimes
 
 WAIT_S = 30
 BACKENDS = ("embedded", "http-native", "http-agb", "http-agentbay")
 NO_UPLOAD = SyncPolicy(UploadPolicy(auto_upload=False))
+pytestmark = pytest.mark.usefixtures("data_dir")
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ class Place:
         return self.sessions_dir / session.session_id / path.relative_to("/")
 
 
-async def _open(name: str, hold: Lifetimes, tmp_path: Path) -> Place:
+async def _open(name: str, hold: Lifetimes, tmp_path: Path, engines: Engines) -> Place:
     data_dir, mount = tmp_path / "data", tmp_path / "mount"
     mount.mkdir()
     if name == "embedded":
         return Place(await hold(AsyncClient(data_dir=data_dir)), str(mount))
-    url = await hold(run_http_service(Settings(data_dir=data_dir, api_keys=KEYS), host="127.0.0.1", port=0))
+    settings = engines.applied_to(Settings(data_dir=data_dir, api_keys=KEYS))
+    url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     native = AsyncClient(backend=url, api_key="key-one")
     cloud = name.removeprefix("http-")
     client = native if cloud == "native" else AsyncClient(backend=cloud, endpoint=url, api_key="key-one")
@@ -60,14 +62,18 @@ async def _open(name: str, hold: Lifetimes, tmp_path: Path) -> Place:
 
 
 @pytest_asyncio.fixture(params=BACKENDS)
-async def place(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Place:
-    return await _open(request.param, hold, tmp_path)
+async def place(
+    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path, engines: Engines
+) -> Place:
+    return await _open(request.param, hold, tmp_path, engines)
 
 
 @pytest_asyncio.fixture(params=[name for name in BACKENDS if name != "http-agb"])
-async def binding_place(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Place:
+async def binding_place(
+    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path, engines: Engines
+) -> Place:
     """Only the backends that bind at run time; the AGB API has no call for it."""
-    return await _open(request.param, hold, tmp_path)
+    return await _open(request.param, hold, tmp_path, engines)
 
 
 async def _create(place: Place, *syncs: ContextSync, labels: dict[str, str] | None = None) -> AsyncSession:

@@ -34,7 +34,7 @@ from ctx_mcp.wire.operations import (
     StartSync,
     UpdateContext,
 )
-from tests.conformance.backends import KEYS
+from tests.conformance.backends import KEYS, Engines
 from tests.conformance.synced import EMBEDDED, REMOTES, SyncedFolders, files_of, open_synced, settings_of
 from tests.lifetimes import Lifetimes
 
@@ -49,16 +49,17 @@ TREE = {
 
 
 @pytest_asyncio.fixture
-async def url(hold: Lifetimes, tmp_path: Path) -> str:
-    service = Settings(data_dir=tmp_path / "service", api_keys=KEYS)
+async def url(hold: Lifetimes, tmp_path: Path, engines: Engines) -> str:
+    service = engines.applied_to(Settings(data_dir=tmp_path / "service", api_keys=KEYS))
     return await hold(run_http_service(service, host="127.0.0.1", port=0))
 
 
 @pytest_asyncio.fixture(params=[EMBEDDED, *REMOTES])
 async def synced(
-    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path, url: str
+    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path, empty_store: Path, url: str
 ) -> SyncedFolders:
-    return await open_synced(hold, settings_of(request.param, url, tmp_path / "mine"), tmp_path)
+    mine = shutil.copytree(empty_store, tmp_path / "mine")
+    return await open_synced(hold, settings_of(request.param, url, mine), tmp_path)
 
 
 @pytest_asyncio.fixture(params=REMOTES)
@@ -333,7 +334,7 @@ async def test_a_context_that_is_deleted_while_it_is_synced_ends_the_sync(far: S
     assert files_of(far.folder()) == files
     with (
         closing(sqlite3.connect(next(far.settings.data_dir.glob("remotes/*/ctx.db")))) as database,
-        anyio.fail_after(5),
+        anyio.fail_after(60),
     ):
         while database.execute("SELECT count(*) FROM contexts WHERE deleted_at IS NULL").fetchone() != (0,):
             await anyio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Folders synced with contexts whose bytes are in S3, with files that came by its URLs and have no digest."""
+"""Folders synced with contexts whose bytes are in a bucket, with files that came by its URLs and have no digest."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ LARGE = bytes(range(256)) * 1000
 OTHER = LARGE + b"more"
 
 
-@pytest_asyncio.fixture(params=[EMBEDDED, "http-native"])
+@pytest_asyncio.fixture(
+    params=[(EMBEDDED, "bucket_url"), ("http-native", "bucket_url"), ("http-agb", "azure_url")],
+    ids=["embedded-s3", "native-s3", "agb-azure"],
+)
 async def synced(
-    request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, tmp_path: Path, clean_home: Path, bucket_url: str
+    request: pytest.FixtureRequest, hold: Lifetimes, data_dir: Path, tmp_path: Path, clean_home: Path
 ) -> SyncedFolders:
-    if request.param == EMBEDDED:
+    backend, place = request.param
+    bucket_url: str = request.getfixturevalue(place)
+    if backend == EMBEDDED:
         settings = replace(settings_of(EMBEDDED, "", data_dir), object_store_url=bucket_url)
     else:
         served = Settings(data_dir=data_dir, object_store_url=bucket_url, api_keys=KEYS)
         url = await hold(run_http_service(served, host="127.0.0.1", port=0))
-        settings = settings_of(request.param, url, tmp_path / "client", allowed_dirs=(tmp_path,))
+        settings = settings_of(backend, url, tmp_path / "client", allowed_dirs=(tmp_path,))
     return await open_synced(hold, settings, tmp_path)
 
 

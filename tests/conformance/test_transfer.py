@@ -30,47 +30,64 @@ ODD_PATHS = [
 ]
 
 
-@pytest.mark.parametrize("path", ODD_PATHS, ids=range(len(ODD_PATHS)))
-async def test_an_odd_path_survives_the_round_trip(backend: Backend, path: str) -> None:
+async def test_an_odd_path_survives_the_round_trip(backend: Backend) -> None:
     made = await new_context(backend.context)
+    for path in ODD_PATHS:
+        await _go_round(backend, made.id, path)
+
+
+async def _go_round(backend: Backend, context_id: str, path: str) -> None:
     content = path.encode() * 3
-    put = partial(requests.put, await upload_url(backend.context, made.id, path), data=content, timeout=20)
+    put = partial(requests.put, await upload_url(backend.context, context_id, path), data=content, timeout=20)
     answer = await asyncio.to_thread(put)
     assert answer.status_code == 200
-    got = await asyncio.to_thread(partial(requests.get, await download_url(backend.context, made.id, path), timeout=20))
+    got = await asyncio.to_thread(
+        partial(requests.get, await download_url(backend.context, context_id, path), timeout=20)
+    )
     assert (got.status_code, got.content) == (200, content)
     async with httpx.AsyncClient() as http:
-        assert (await http.get(await download_url(backend.context, made.id, path))).content == content
+        assert (await http.get(await download_url(backend.context, context_id, path))).content == content
     folder, _, name = path.rpartition("/")
-    row = (await list_folder(backend.context, made.id, folder))[0]
+    row = (await list_folder(backend.context, context_id, folder))[0]
     assert (row.file_path, row.file_name, row.size, row.file_type) == (path, name, len(content), "FILE")
-    assert (await backend.context.delete_file(made.id, path)).success
-    assert await list_folder(backend.context, made.id) == []
+    assert (await backend.context.delete_file(context_id, path)).success
+    assert await list_folder(backend.context, context_id) == []
 
 
-@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 1_000_000, 9_000_000])
-async def test_content_of_any_size_comes_back_byte_for_byte(backend: Backend, size: int) -> None:
+async def test_content_of_any_size_comes_back_byte_for_byte(backend: Backend) -> None:
     made = await new_context(backend.context)
-    content = hashlib.shake_128(str(size).encode()).digest(size)
     async with httpx.AsyncClient() as http:
-        url = await upload_url(backend.context, made.id, "/f")
-        assert (await http.put(url, content=content)).status_code == 200
-        got = await http.get(await download_url(backend.context, made.id, "/f"))
-    assert got.content == content
-    assert got.headers["content-length"] == str(size)
-    if backend.passes_bytes:
-        assert got.headers["repr-digest"] == f"sha-256=:{b64encode(hashlib.sha256(content).digest()).decode()}:"
-    row = (await list_folder(backend.context, made.id))[0]
-    assert (row.size, row.status) == (size, "ready")
+        for size in (0, 1, 65_535, 65_536, 65_537, 1_000_000, 9_000_000):
+            content = hashlib.shake_128(str(size).encode()).digest(size)
+            url = await upload_url(backend.context, made.id, f"/{size}/f")
+            assert (await http.put(url, content=content)).status_code == 200
+            got = await http.get(await download_url(backend.context, made.id, f"/{size}/f"))
+            assert got.content == content
+            assert got.headers["content-length"] == str(size)
+            if backend.passes_bytes:
+                digest = b64encode(hashlib.sha256(content).digest()).decode()
+                assert got.headers["repr-digest"] == f"sha-256=:{digest}:"
+            row = (await list_folder(backend.context, made.id, f"/{size}"))[0]
+            assert (row.size, row.status) == (size, "ready")
 
 
-async def test_a_chunked_upload_is_stored_whole(backend: Backend) -> None:
+@pytest.mark.parametrize("backend", ["https-agentbay"], indirect=True)
+async def test_bytes_go_both_ways_over_tls_too(backend: Backend) -> None:
+    await test_content_of_any_size_comes_back_byte_for_byte(backend)
+
+
+async def test_a_chunked_upload_is_stored_whole_or_refused(backend: Backend) -> None:
     made = await new_context(backend.context)
     pieces = [b"x" * 40_000, b"y" * 40_000, b"", b"z"]
     put = partial(
         requests.put, await upload_url(backend.context, made.id, "/f"), data=(p for p in pieces if p), timeout=20
     )
-    assert (await asyncio.to_thread(put)).status_code == 200
+    answer = await asyncio.to_thread(put)
+    if not backend.takes_uploads:
+        # S3 demands to know the size.
+        assert answer.status_code == 501
+        return
+    assert answer.status_code == 200
     async with httpx.AsyncClient() as http:
         got = await http.get(await download_url(backend.context, made.id, "/f"))
     assert got.content == b"".join(pieces)
@@ -99,7 +116,7 @@ async def test_a_url_lasts_an_hour_and_says_until_when(backend: Backend) -> None
     made = await new_context(backend.context)
     result = await backend.context.get_file_upload_url(made.id, "/f")
     assert isinstance(result.expire_time, int)
-    assert (f"Expires={result.expire_time}" if backend.passes_bytes else "X-Amz-Expires=3600") in result.url
+    assert (f"Expires={result.expire_time}" if backend.takes_uploads else "X-Amz-Expires=3600") in result.url
     async with httpx.AsyncClient() as http:
         answer = await http.put(result.url, content=b"")
     now_s = parsedate_to_datetime(answer.headers["date"]).timestamp()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sysconfig
 import time
@@ -19,6 +18,7 @@ import yaml
 
 from tests.deployment.dockerfile import ROOT, read_stages
 from tests.deployment.haproxy import HAPROXY
+from tests.ports import free_port
 
 CTX_MCP = Path(sysconfig.get_path("scripts")) / "ctx-mcp"
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text("utf-8"))
@@ -95,9 +95,14 @@ class Site:
     replicas: dict[str, list[Replica]]
     log: Path
 
-    def answered(self, service: str) -> list[str]:
+    def answered(self, service: str, request_id: str = r"\S+") -> list[str]:
         """Return which replica answered each request that the proxy has logged, `<NOSRV>` where none did."""
-        return re.findall(rf" {service}/(\S+) \S+$", self.log.read_text(), re.MULTILINE)
+        line = rf"^\S+ {request_id} .* {service}/(\S+) \S+$"
+        return re.findall(line, self.log.read_text(), re.MULTILINE)
+
+    def have_answered(self, service: str, after: int = 0) -> bool:
+        """Tell whether every replica has answered a request, but for so many that were logged first."""
+        return {replica.name for replica in self.replicas[service]} <= set(self.answered(service)[after:])
 
 
 @contextmanager
@@ -159,10 +164,3 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(_PATIENCE_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -118,7 +118,7 @@ def test_it_serves_as_the_first_process_without_rights_on_a_root_that_cannot_be_
     with run_boxed(command, tmp_path, **environ, **settings) as box:
         assert box.status("NSpid")[-1] == "1"
         assert (box.status("CapEff"), box.status("NoNewPrivs")) == (["0" * 16], ["1"])
-        with Client(backend=box.url, api_key="key") as client, httpx.Client() as http:
+        with Client(backend=box.url, api_key="key") as client, httpx.Client(timeout=WAIT_S) as http:
             made = client.context.create("a").context_id
             url = client.context.get_file_upload_url(made, "/large").url
             assert http.put(url, content=b"x" * 200_000).status_code == 200

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tests.npm_tools import NpmTools, run_tool
@@ -40,8 +41,7 @@ class Run:
         if self.suite == PENDING:
             ran = set(re.findall(r"^=== Running scenario: (\S+) ===$", said, re.MULTILINE))
         else:
-            listed = run_tool([*self.npm.conformance, "list", "--server", *_scope(self.suite)], timeout_s=TIMEOUT_S)
-            ran = set(re.findall(r"^ +- (\S+)", listed.stdout, re.MULTILINE))
+            ran = _list_scenarios(self.npm, self.suite)
         assert ran == checks.keys(), said
         assert ran, said
         return checks
@@ -90,6 +90,12 @@ def assert_known(
     excused = {name.partition("/")[0] for name in says} | idle
     silent = {name for name, found in checks.items() if not any(check["status"] == "SUCCESS" for check in found)}
     assert silent <= excused, f"these scenarios checked nothing: {sorted(silent - excused)}"
+
+
+@cache
+def _list_scenarios(npm: NpmTools, version: str) -> set[str]:
+    listed = run_tool([*npm.conformance, "list", "--server", *_scope(version)], timeout_s=TIMEOUT_S)
+    return set(re.findall(r"^ +- (\S+)", listed.stdout, re.MULTILINE))
 
 
 def _scope(version: str) -> tuple[str, str]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 CTX_MCP = str(Path(sysconfig.get_path("scripts")) / "ctx-mcp")
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 15
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
 
 
 class Serve(Protocol):

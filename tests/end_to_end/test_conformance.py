@@ -124,5 +124,5 @@ def test_no_extension_is_declared_whose_scenarios_do_not_run(url: str) -> None:
         "Mcp-Method": "server/discover",
     }
     question = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
-    answer = httpx.post(url, json=question, headers=headers, timeout=10, trust_env=False)
+    answer = httpx.post(url, json=question, headers=headers, timeout=60, trust_env=False)
     assert answer.json()["result"]["capabilities"]["extensions"] == {EXTENSION: {}}

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import shlex
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +21,13 @@ from ctx_mcp.service.local import utc_now
 from ctx_mcp.store.store import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from tests.end_to_end.conftest import Serve
     from tests.npm_tools import NpmTools
 
-LEASE_S = 7.5
-"""Longer than the Inspector takes to make its call, and less than twice a server's own: else it counts as nonsense."""
+OTHER = "another process"
+RENEW_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +62,67 @@ def inspector(
     return Inspector(npm, ["--protocol-era", era, "-e", folder, target], server_env, era)
 
 
-def test_the_inspector_finds_portable_tools_and_a_prompt(inspector: Inspector) -> None:
+def test_the_inspector_finds_portable_tools(inspector: Inspector) -> None:
     tools = inspector.ask("tools/list", "--strict")["tools"]
     assert {"context_create", "context_list", "file_read", "file_write"} <= {tool["name"] for tool in tools}
+
+
+@pytest.mark.parametrize("inspector", ["http"], indirect=True)
+def test_the_inspector_finds_a_prompt(inspector: Inspector) -> None:
     assert inspector.ask("prompts/list")["prompts"]
 
 
 def test_a_context_made_through_the_inspector_outlives_its_connection(inspector: Inspector) -> None:
-    name = f"inspected-{inspector.era}"
-    context_id = inspector.call("context_create", {"name": name})["context_id"]
+    context_id = inspector.call("context_create", {"name": f"inspected-{inspector.era}"})["context_id"]
     resources = inspector.ask("resources/list")["resources"]
     assert f"context://{context_id}" in [resource["uri"] for resource in resources]
-    assert inspector.call("context_get", {"context_id": name})["context_id"] == context_id
+
+
+@contextmanager
+def unfinished_clear(data_dir: Path, name: str) -> Generator[tuple[str, Callable[[], None]]]:
+    """Give the id of a clear that another process works on, for ever, and what makes that process die over it."""
+    with closing(open_store(data_dir, DEFAULT_LIMITS)) as store:
+        made = store.contexts.get(ACCOUNT, name=name).context_id
+        task, _ = store.tasks.start_clear(ACCOUNT, made, owner=OTHER, now=utc_now())
+        is_over = threading.Event()
+
+        def work() -> None:
+            while not is_over.wait(RENEW_S):
+                store.tasks.renew(task.task_id, OTHER, now=utc_now())
+
+        def die() -> None:
+            is_over.set()
+            working.join()
+            # As if its lease had run out already.
+            store.tasks.renew(task.task_id, OTHER, now=utc_now() - timedelta(hours=1))
+
+        working = threading.Thread(target=work)
+        working.start()
+        try:
+            yield task.task_id, die
+        finally:
+            is_over.set()
+            working.join()
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_the_inspector_follows_a_long_job_as_a_task_where_the_era_has_tasks(
-    era: str, npm: NpmTools, ctx_mcp: str, server_env: dict[str, str]
+    era: str, npm: NpmTools, ctx_mcp: str, server_env: dict[str, str], tmp_path: Path
 ) -> None:
     data_dir = server_env["CTX_MCP_DATA_DIR"]
-    inspector = Inspector(npm, ["--protocol-era", era, "-e", f"CTX_MCP_DATA_DIR={data_dir}", ctx_mcp], server_env, era)
-    context_id = inspector.call("context_create", {"name": "notes"})["context_id"]
-    # A process that died over this clear: the Inspector's server goes on with it once the lease is out.
-    store = open_store(Path(data_dir), replace(DEFAULT_LIMITS, lease_s=LEASE_S))
-    task, _ = store.tasks.start_clear(ACCOUNT, context_id, owner="a dead process", now=utc_now())
-    store.close()
-    facts = inspector.call("context_clear_start", {"context_id": "notes"})
-    assert facts["task_id"] == task.task_id
+    said, program = tmp_path / "said", tmp_path / "server"
+    said.touch()
+    program.write_text(f"#!/bin/sh\n{shlex.quote(ctx_mcp)} | tee -a {shlex.quote(str(said))}\n")
+    program.chmod(0o700)
+    target = ["--protocol-era", era, "-e", f"CTX_MCP_DATA_DIR={data_dir}", str(program)]
+    inspector = Inspector(npm, target, server_env, era)
+    inspector.call("context_create", {"name": "notes"})
+    with ThreadPoolExecutor(1) as pool, unfinished_clear(Path(data_dir), "notes") as (task_id, die):
+        asking = pool.submit(inspector.call, "context_clear_start", {"context_id": "notes"})
+        while task_id not in said.read_text() and not asking.done():
+            time.sleep(RENEW_S)
+        # The Inspector has its first answer. Its server goes on with the clear now, for whoever waits still.
+        die()
+        facts = asking.result()
+    assert facts["task_id"] == task_id
     assert facts["state"] == ("completed" if era == "modern" else "working")

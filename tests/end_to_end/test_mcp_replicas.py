@@ -158,7 +158,7 @@ async def test_a_legacy_client_works_and_is_promised_nothing_that_takes_a_sessio
 async def test_what_takes_a_session_is_refused_with_the_reason(
     replicas: list[str], method: str, headers: dict[str, str], status: int, text: str
 ) -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=WAIT_S) as client:
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         answer = await client.request(method, replicas[0], headers={**ACCEPT, **headers}, json=message)
     assert answer.status_code == status
@@ -168,7 +168,7 @@ async def test_what_takes_a_session_is_refused_with_the_reason(
 async def test_a_legacy_client_is_given_no_session_id(replicas: list[str]) -> None:
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=WAIT_S) as client:
         answer = await client.post(replicas[0], headers=ACCEPT, json=message)
     assert answer.status_code == 200
     assert "mcp-session-id" not in answer.headers

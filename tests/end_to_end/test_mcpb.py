@@ -20,22 +20,23 @@ BUNDLED = ("manifest.json", "pyproject.toml", "README.md", "LICENSE", "ctx_mcp")
 TIMEOUT_S = 60
 
 
-@pytest.fixture
-def bundle(npm: NpmTools, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bundle(npm: NpmTools, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A packed `.mcpb` of a clean copy of the project."""
-    source = tmp_path / "source"
+    folder = tmp_path_factory.mktemp("bundle")
+    source = folder / "source"
     source.mkdir()
     for name in BUNDLED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, source / name)
-    packed = tmp_path / "ctx-mcp.mcpb"
+    packed = folder / "ctx-mcp.mcpb"
     _run([*npm.mcpb, "pack", str(source), str(packed)])
     return packed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def unpacked(npm: NpmTools, bundle: Path) -> Path:
     folder = bundle.with_name("unpacked")
     _run([*npm.mcpb, "unpack", str(bundle), str(folder)])
@@ -79,12 +80,12 @@ def test_a_host_launches_the_bundle_with_every_option_filled_in(npm: NpmTools, u
 
 
 def test_the_bundled_server_works_when_the_user_has_set_nothing(
-    npm: NpmTools, unpacked: Path, server_env: dict[str, str]
+    npm: NpmTools, unpacked: Path, server_env: dict[str, str], tmp_path: Path
 ) -> None:
     # uv would fetch what is installed here already, so the module is started as its command would start it.
     command = {"command": sys.executable, "args": ["-m", "ctx_mcp.cli.main"], "cwd": str(unpacked)}
     host = {"mcpServers": {"bundle": {**command, "env": _expand(npm, unpacked)["env"]}}}
-    config = unpacked.with_name("host.json")
+    config = tmp_path / "host.json"
     config.write_text(json.dumps(host), "utf-8")
     options = ["--config", str(config), "--server", "bundle", "--method", "tools/list"]
     tools = npm.ask_inspector(*options, env=server_env)["tools"]

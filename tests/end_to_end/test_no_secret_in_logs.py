@@ -90,9 +90,14 @@ async def test_no_key_or_url_is_in_what_the_service_says(hold: Lifetimes, data_d
         url: str = answer.json()["result"]["url"]
         assert (await client.put(url, content=CONTENT)).status_code == 200
         assert (await client.put(url.replace("Expires=", "Expires=1"), content=CONTENT)).status_code == 403
-        for path in ("/ctx/v1/GetContext", "/sdk/ListContexts", "/", "/nothing"):
+        made = await client.post(f"{server.url}/ctx/v1/CreateKey", json={"scopes": ["admin"]}, headers=headers)
+        keys = [made.json()["result"]["text"]]
+        rotation = {"key_id": made.json()["result"]["key"]["key_id"]}
+        rotated = await client.post(f"{server.url}/ctx/v1/RotateKey", json=rotation, headers=bearing(keys[0]))
+        keys.append(rotated.json()["result"]["text"])
+        for path in ("/ctx/v1/GetContext", "/ctx/v1/CreateKey", "/sdk/ListContexts", "/", "/nothing"):
             await misplace(client, server.url + path, "key-of-anna")
-    check(server.said(), ["key-of-anna", "key-of-ben", signature_of(url)])
+    check(server.said(), ["key-of-anna", "key-of-ben", *keys, signature_of(url)])
     assert "refused with 401: POST '/ctx/v1/GetContext' from 127.0.0.1 [" in server.said()
     # Of this dialect the status is 200 whatever is said.
     assert "refused with 401: POST '/' from 127.0.0.1 [" in server.said()

@@ -1,7 +1,8 @@
 """A small MCP server over the project's transports, started as a process of its own by the tests beside it.
 
-It says on standard error what the tests wait for: `serving` or the URL, `hanging` when a call that never ends runs,
-`cancelled` when it is cancelled, `closed` when the code around the serving was left in order.
+Its arguments are the transport and, for HTTP, how long running calls get to end. It says on standard error what the
+tests wait for: `serving` or the URL, `hanging` when a call that never ends runs, `cancelled` when it is cancelled,
+`closed` when the code around the serving was left in order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from mcp.server.stdio import stdio_server
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 
 from ctx_mcp.cli.loop import FAST_LOOP
-from ctx_mcp.server.http import serve_http
+from ctx_mcp.server import http
 from ctx_mcp.server.stdio import serve_stdio
 
 if TYPE_CHECKING:
@@ -101,7 +102,10 @@ async def serve_sdk_stdio(server: Server[Any]) -> None:
         await server.run(read_stream, write_stream, server.create_initialization_options())
 
 
-async def main(transport: str) -> None:
+async def main(arguments: list[str]) -> None:
+    transport, *call_grace_s = arguments
+    if call_grace_s:
+        http.CALL_GRACE_S = int(call_grace_s[0])
     listen = ListenHandler(InMemorySubscriptionBus())
     server = ToyServer("toy", on_list_tools=list_tools, on_call_tool=call_tool, on_subscriptions_listen=listen)
     with announced():
@@ -112,8 +116,10 @@ async def main(transport: str) -> None:
             await serve_stdio(server, server.create_initialization_options())
         else:
             kind = cast('Literal["http", "sse"]', transport)
-            await serve_http(server, transport=kind, host="127.0.0.1", port=0, close_streams=listen.close, on_ready=say)
+            await http.serve_http(
+                server, transport=kind, host="127.0.0.1", port=0, close_streams=listen.close, on_ready=say
+            )
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], backend_options=FAST_LOOP)
+    anyio.run(main, sys.argv[1:], backend_options=FAST_LOOP)

@@ -16,7 +16,6 @@ from tests.equivalence.recording import UNSAID, VOLATILE, Recording, record
 from tests.equivalence.sides import (
     SESSION_ID,
     Call,
-    Side,
     ask_agb_sdk,
     ask_agentbay_sdk,
     ask_async_agentbay_sdk,
@@ -77,20 +76,20 @@ def agentbay_recording(clean_home: Path) -> Generator[Recording]:
         yield recording
 
 
-@pytest.mark.parametrize("ours", OUR_AGB)
 @pytest.mark.parametrize("call", AGB_CALLS, ids=lambda call: call.name)
-def test_an_agb_call_is_sent_as_the_sdk_sends_it(agb_recording: Recording, call: Call, ours: Side) -> None:
+def test_an_agb_call_is_sent_as_the_sdk_sends_it(agb_recording: Recording, call: Call) -> None:
     theirs = ask_agb_sdk(agb_recording, call)
     assert theirs.requests
-    assert ours(agb_recording, call).requests == theirs.requests
+    for ours in OUR_AGB:
+        assert ours(agb_recording, call).requests == theirs.requests, ours
 
 
-@pytest.mark.parametrize("other", [*OUR_AGENTBAY, ask_async_agentbay_sdk])
 @pytest.mark.parametrize("call", AGENTBAY_CALLS, ids=lambda call: call.name)
-def test_an_agentbay_call_is_sent_as_the_sdk_sends_it(agentbay_recording: Recording, call: Call, other: Side) -> None:
+def test_an_agentbay_call_is_sent_as_the_sdk_sends_it(agentbay_recording: Recording, call: Call) -> None:
     theirs = ask_agentbay_sdk(agentbay_recording, call)
     assert bool(theirs.requests) == (call.name != "bind nothing")
-    assert other(agentbay_recording, call).requests == theirs.requests
+    for other in (*OUR_AGENTBAY, ask_async_agentbay_sdk):
+        assert other(agentbay_recording, call).requests == theirs.requests, other
 
 
 @pytest.mark.parametrize("name", REFUSED_HERE)

@@ -136,6 +136,22 @@ def test_a_store_without_accounts_counts_what_stands_when_it_gets_a_quota(tmp_pa
     store.close()
 
 
+def test_a_base_of_before_there_were_lineages_stays_as_it_is_and_older_programs_can_go_on(tmp_path: Path) -> None:
+    _make_former_store(tmp_path, "0006")
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        database.execute("INSERT INTO format VALUES ('0006', '0006')")
+        database.execute("INSERT INTO replicas VALUES (3, 'an account', 'ctx-1', '/folder', '/', 'mark', 1, 1)")
+        database.execute("INSERT INTO base_files VALUES (3, '/a', 'b.txt', 7, 5, 1, 1, 420, NULL)")
+        database.commit()
+    store = open_store(tmp_path, DEFAULT_LIMITS)
+    replica = store.sync.open_replica("an account", "ctx-1", "/folder", "/", now=datetime.now(UTC))
+    assert (replica.replica_id, replica.mark, replica.lineage) == (3, "mark", None)
+    assert store.sync.list_base(replica, "/a").keys() == {"b.txt"}
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "ctx.db")) as database:
+        assert database.execute("SELECT * FROM format").fetchall() == [(SCHEMA_REVISION, "0006")]
+
+
 def _make_former_store(folder: Path, revision: str = "0001") -> None:
     """Make a store as a revision left it: one file in a folder, and a clear that has ended."""
     config = Config()

@@ -18,7 +18,7 @@ from ctx_mcp.wire.operations import GetContext, GetFileDownloadUrl, ReadFile
 from tests.lifetimes import Lifetimes
 from tests.service.workbench import START, Workbench, open_workbench
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 @pytest_asyncio.fixture

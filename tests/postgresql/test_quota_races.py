@@ -18,7 +18,7 @@ from ctx_mcp.store.store import Store, open_store
 from ctx_mcp.store.tree_edit import TreeEdit
 from tests.postgresql.racing import ACCOUNT, content, now
 
-WAIT_S = 20
+WAIT_S = 60
 WRITERS = 6
 
 

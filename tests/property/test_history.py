@@ -181,5 +181,5 @@ def test_what_stood_at_any_moment_can_be_brought_back(tmp_path: Path) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         HistoryMachine,
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=checks),
+        settings=settings(max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=checks),
     )

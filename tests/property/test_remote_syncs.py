@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import httpx
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, rule
 
@@ -300,5 +300,7 @@ async def _end_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-RemoteSyncModel.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+RemoteSyncModel.TestCase.settings = settings(
+    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 TestRemoteSyncModel = RemoteSyncModel.TestCase

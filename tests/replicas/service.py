@@ -76,6 +76,8 @@ class Replicas:
         self.running: list[Replica] = []
         self._numbers = numbers()
         self._is_apart = s3 is not None
+        self.start_s = 0.0
+        """How long it took until those were ready that were started last: longer where the machine is busy."""
         self.host = "127.0.0.1"
         self.prefix: Sequence[str] = ()
         """What runs a command elsewhere, as in a network namespace."""
@@ -101,10 +103,12 @@ class Replicas:
         """Start more, and let the balancer know them when they are ready."""
         command = [*self.prefix, *program, "service", "--host", self.host, "--port", "0"]
         command += ["--public-url", self.balancer.url]
+        began_at = time.monotonic()
         started = [self._start(command, next(self._numbers)) for _ in range(count)]
         self.running += started
         for replica in started:
             replica.await_ready()
+        self.start_s = time.monotonic() - began_at
         self._tell()
         return started
 

@@ -1,4 +1,4 @@
-"""The official AgentBay SDK's sessions, unmodified, sync and async, on three replicas."""
+"""The official AgentBay SDK's sessions, unmodified, on three replicas; its blocking half asks for the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.agentbay_sdk import open_async_client, open_client
+from tests.conformance.agentbay_sdk import open_async_client
 from tests.conformance.test_agentbay_sdk_sessions import (
     MOUNT,
     Cloud,
@@ -45,7 +45,6 @@ class Machines(Cloud):
         return self.replicas.session_root(session.session_id) / mount.strip("/")
 
 
-@pytest.fixture(params=["sync", "async"])
-def cloud(request: pytest.FixtureRequest, replicas: Replicas, key: str) -> Cloud:
-    open_kind = open_async_client if request.param == "async" else open_client
-    return Machines(open_kind(replicas.url, key), replicas.data_dir, request.param == "async", replicas)
+@pytest.fixture
+def cloud(replicas: Replicas, key: str) -> Cloud:
+    return Machines(open_async_client(replicas.url, key), replicas.data_dir, True, replicas)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import httpx
+import psycopg
 
 from ctx_mcp import AsyncClient, AsyncContextService
 from ctx_mcp.domain.errors import AGBError
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 WAIT_S = 60.0
 WORKERS = 12
-CLEARED_FILES = 3_000
+CLEARED_FILES = 400
 KEY = "key-0"
 
 
@@ -137,25 +138,30 @@ async def test_a_clear_of_a_killed_replica_is_carried_on_within_two_leases(
 ) -> None:
     async with AsyncClient(backend=own_replicas.url, api_key=KEY) as client:
         made = (await client.context.create("cleared")).context_id
-    _fill(postgres, own_replicas.environ["CTX_MCP_DATABASE_URL"].rpartition("/")[2], made, CLEARED_FILES)
+    database = own_replicas.environ["CTX_MCP_DATABASE_URL"].rpartition("/")[2]
+    _fill(postgres, database, made, CLEARED_FILES)
     doomed, other = own_replicas.running[:2]
     async with (
         AsyncClient(backend=doomed.url, api_key=KEY) as first,
         AsyncClient(backend=other.url, api_key=KEY) as second,
     ):
-        task = await first.context.call(ClearContext(made))
-        assert task is not None
-        with anyio.fail_after(WAIT_S):
-            while not (task := await second.context.call(GetTask(task_id=task.task_id))).files_done:
-                await asyncio.sleep(0.005)
-        await asyncio.to_thread(own_replicas.kill, doomed)
+        # It comes no further than this file while the replica lives.
+        with psycopg.connect(postgres.url(database)) as holding:
+            last = f"SELECT FROM nodes WHERE context_id = '{made}' AND name = 'f{CLEARED_FILES}' FOR UPDATE"
+            holding.execute(last.encode())
+            task = await first.context.call(ClearContext(made))
+            assert task is not None
+            with anyio.fail_after(WAIT_S):
+                while not (task := await second.context.call(GetTask(task_id=task.task_id))).files_done:
+                    await asyncio.sleep(0.005)
+            await asyncio.to_thread(own_replicas.kill, doomed)
         killed_at_s = anyio.current_time()
         left = await second.context.call(GetTask(task_id=task.task_id))
-        assert left.state == TaskState.WORKING, "the clear was over before the replica was killed"
+        assert left.state == TaskState.WORKING
         with anyio.fail_after(WAIT_S):
             while (task := await second.context.call(GetTask(task_id=task.task_id))).files_done == left.files_done:
                 await asyncio.sleep(0.02)
-            assert anyio.current_time() - killed_at_s < 2 * DEFAULT_LIMITS.lease_s
+            assert anyio.current_time() - killed_at_s < 2 * DEFAULT_LIMITS.lease_s + own_replicas.start_s
             while not task.is_final:
                 await asyncio.sleep(0.02)
                 task = await second.context.call(GetTask(task_id=task.task_id))

@@ -28,6 +28,8 @@ from tests.replicas.service import WAIT_S, Replicas, run_replicas
 
 PROGRAM = [sys.executable, "-m", "tests.migration.newer"]
 FORMER = "0003"
+CURRENT = Format(SCHEMA_REVISION, oldest_reader="0006")
+"""What this version makes, also for programs that know no lineages."""
 
 
 def migrate(replicas: Replicas, program: Sequence[str]) -> str:
@@ -110,7 +112,7 @@ def test_an_older_store_is_left_alone_until_it_is_migrated(
         open_store(tmp_path, DEFAULT_LIMITS, former_url)
     assert postgres.run("SELECT version_num FROM alembic_version", database) == [(FORMER,)]
     done = upgrade_store(tmp_path, former_url)
-    assert (done.before, done.now) == (Format(FORMER, FORMER), Format(SCHEMA_REVISION, SCHEMA_REVISION))
+    assert (done.before, done.now) == (Format(FORMER, FORMER), CURRENT)
     assert upgrade_store(tmp_path, former_url).before == done.now
     store = open_store(tmp_path, DEFAULT_LIMITS, former_url)
     assert store.url_key == b"kept"
@@ -135,13 +137,13 @@ def test_an_empty_database_is_made_without_being_told_to(postgres: PostgresServe
     name = postgres.make_database()
     open_store(tmp_path, DEFAULT_LIMITS, postgres.url(name)).close()
     done = upgrade_store(tmp_path, postgres.url(name))
-    assert done.before == done.now == Format(SCHEMA_REVISION, SCHEMA_REVISION)
+    assert done.before == done.now == CURRENT
     postgres.drop_database(name)
 
 
 def test_a_data_folder_is_migrated_when_it_is_opened_as_ever(tmp_path: Path) -> None:
     assert upgrade_store(tmp_path, None).before is None
-    assert upgrade_store(tmp_path, None).before == Format(SCHEMA_REVISION, SCHEMA_REVISION)
+    assert upgrade_store(tmp_path, None).before == CURRENT
 
 
 def test_a_format_of_which_nothing_is_said_is_refused(

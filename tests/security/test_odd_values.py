@@ -16,13 +16,15 @@ from ctx_mcp.wire.operations import OPERATIONS
 from tests.lifetimes import Lifetimes
 
 KEY = "key-of-anna"
-WAIT_S = 20
+WAIT_S = 60
 ODD: list[Any] = ["a\0b", "\ud800", "../../etc/passwd", 10**30, -(2**63), {"a\0": "b\0"}, ["a"]]
 TOKENS = [
     encode_cursor("files", "/", "a\0"),
     encode_cursor("contexts", 2**62, "a\0"),
     encode_cursor("versions", "/", 2**62, 2**62),
     encode_cursor("sessions", -(2**62), "\0"),
+    encode_cursor("keys", 2**62, "a\0"),
+    encode_cursor("audit", -(2**62)),
 ]
 TOLD_OF_THE_INSIDE = ("psycopg", "sqlalchemy", "Traceback", "SELECT ", "sqlite")
 
@@ -53,6 +55,7 @@ async def test_no_value_in_any_field_makes_the_service_fail(hold: Lifetimes, dat
         "labels": {},
         "bindings": [],
         "context_types": ["file_transfer"],
+        "key_id": f"key-{'a' * 17}",
     }
     failed: list[str] = []
     for operation in OPERATIONS:

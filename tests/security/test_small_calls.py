@@ -16,7 +16,7 @@ from ctx_mcp.settings import Settings
 from ctx_mcp.store.store import open_store
 from tests.lifetimes import Lifetimes
 
-WAIT_S = 20
+WAIT_S = 60
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MANY = 300_000
 TOO_MANY = DEFAULT_LIMITS.max_edit_places + 1

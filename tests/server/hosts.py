@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ERAS = {"legacy": "2025-11-25", "auto": "2026-07-28"}
 """How a client connects, and the protocol version that follows."""
-WAIT_S = 20.0
+WAIT_S = 60.0
 INVALID_PARAMS = -32602
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.lifetimes import Lifetimes
 
 LIST = "list changed"
+_TRIES, _TRY_S = 60, 0.5
 
 
 class News:
@@ -73,11 +74,20 @@ async def _target(hold: Lifetimes, transport: str, data_dir: Path, server: Conte
 
 
 async def until_heard(host: Host, news: News) -> None:
-    """Wait for the stream of news: over HTTP the client opens it in its own time, and what comes before is lost."""
-    for number in range(5):
-        await host.new_context(f"is anybody listening {number}")
+    """Wait for the stream of news: over HTTP the client opens it in its own time, and what comes before is lost.
+
+    Each try is told of under a URI of its own, so that what comes late is not taken for news of what a test does.
+    """
+    context_id = await host.new_context("is anybody listening")
+    uris = [f"context://{context_id}/{number}" for number in range(_TRIES)]
+    for number, uri in enumerate(uris):
+        await host.subscribe(uri)
+        await host.write(context_id, str(number), "x")
         with suppress(TimeoutError):
-            await news.next(3)
+            while await news.next(_TRY_S) != uri:
+                pass
+            for tried in uris[: number + 1]:
+                await host.unsubscribe(tried)
             return
     pytest.fail("no news arrived")
 

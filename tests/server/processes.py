@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mcp.client._transport import Transport
 
 CTX_MCP = str(Path(sysconfig.get_path("scripts")) / "ctx-mcp")
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.embedded import ACCOUNT
 from ctx_mcp.service.local import utc_now
 from ctx_mcp.store.store import Store, open_store
-from tests.server.hosts import TASK_ID, WAIT_S, Host
+from tests.server.hosts import TASK_ID, Host
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,8 @@ async def test_a_call_is_held_until_the_clear_ends(host: Host, held: Held) -> No
     assert (await host.call("context_clear_status", context_id=NAME))["state"] == "working"
     assert not any(call.done() for call in calls)
     held.finish()
-    async with asyncio.timeout(5):
+    # Sooner than the time they were given, at which they would be answered anyway.
+    async with asyncio.timeout(15):
         for facts in await asyncio.gather(*calls):
             assert facts["state"] == "completed"
 
@@ -108,7 +109,7 @@ async def test_a_call_is_held_no_longer_than_asked(host: Host, held: Held) -> No
     started = anyio.current_time()
     facts = await host.call("context_clear_status", context_id=NAME, wait_s=1)
     assert facts["state"] == "working"
-    assert 1 <= anyio.current_time() - started < WAIT_S / 4
+    assert 1 <= anyio.current_time() - started < 15
 
 
 async def test_a_clear_started_here_ends_here(host: Host) -> None:

@@ -60,8 +60,9 @@ class Cloud:
 
 
 @pytest_asyncio.fixture(params=CLOUDS)
-async def cloud(request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, clean_home: Path) -> Cloud:
-    data_dir = tmp_path / "cloud"
+async def cloud(
+    request: pytest.FixtureRequest, hold: Lifetimes, tmp_path: Path, data_dir: Path, clean_home: Path
+) -> Cloud:
     url = await hold(run_http_service(Settings(data_dir=data_dir, api_keys=KEYS), host="127.0.0.1", port=0))
     settings = Settings(backend=request.param, endpoint=url, api_key="key-one", data_dir=tmp_path / "own")
     server = await hold(serving(await hold(open_transport(settings))))
@@ -213,14 +214,13 @@ OPEN_ENDS: dict[str, Look] = {
 }
 
 
-@pytest.mark.parametrize("name", OPEN_ENDS)
-async def test_what_is_missing_or_unreadable_is_not_taken_for_an_end(
-    hold: Lifetimes, dialect: Dialect, name: str
-) -> None:
-    host = await _host_of(hold, dialect, OPEN_ENDS[name])
-    asked = {"session_id": "s-1", "context_id": CONTEXT_ID, "path": MOUNT}
-    facts = await host.call("context_sync_start", **asked, wait_s=1)
-    assert (facts["state"], facts["poll_after_s"]) == ("working", 2)
+async def test_what_is_missing_or_unreadable_is_not_taken_for_an_end(hold: Lifetimes, dialect: Dialect) -> None:
+    asked = {"session_id": "s-1", "context_id": CONTEXT_ID, "path": MOUNT, "wait_s": 1}
+    hosts = [await _host_of(hold, dialect, look) for look in OPEN_ENDS.values()]
+    # All at once, as each of them waits for the whole second.
+    answers = await asyncio.gather(*(host.call("context_sync_start", **asked) for host in hosts))
+    told = {name: (facts["state"], facts["poll_after_s"]) for name, facts in zip(OPEN_ENDS, answers, strict=True)}
+    assert told == dict.fromkeys(OPEN_ENDS, ("working", 2))
 
 
 async def test_a_sync_is_waited_for_through_all_that_comes_before_its_end(hold: Lifetimes, dialect: Dialect) -> None:
@@ -252,10 +252,10 @@ async def test_a_session_is_not_ready_before_each_download_has_its_row(hold: Lif
     binding = {"context_id": CONTEXT_ID, "path": MOUNT}
     for looks, is_ready in (([(), (replace(DONE, task_type="download"),)], True), ([()], False)):
         host = await _host_of(hold, dialect, *looks)
-        made = await host.call("session_create", bindings=[binding], wait_s=2)
+        made = await host.call("session_create", bindings=[binding], wait_s=20 if is_ready else 1)
         assert ("poll_after_s" not in made) is is_ready
     unwanted = {**binding, "download_on_create": False}
-    assert "poll_after_s" not in await host.call("session_create", bindings=[unwanted], wait_s=2)
+    assert "poll_after_s" not in await host.call("session_create", bindings=[unwanted], wait_s=20)
 
 
 async def test_a_session_that_is_released_is_not_said_to_have_failed(hold: Lifetimes, dialect: Dialect) -> None:

@@ -9,7 +9,7 @@ from tests.server.kills import kill_writers
 if TYPE_CHECKING:
     from pathlib import Path
 
-KILLS = 40
+KILLS = 12
 
 
 async def test_what_was_acknowledged_is_there_though_its_process_was_killed_at_once(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from ctx_mcp.domain.models import PresignedUrl
+from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.wire.operations import Capabilities, Operation, R, Reply
+from tests.azurite import is_of_azure
 from tests.server.hosts import WAIT_S, Host, open_host, serving, texts_of
 
 if TYPE_CHECKING:
@@ -73,6 +75,22 @@ async def test_the_curl_line_moves_the_file_when_pasted(
     (here / name).unlink()
     await paste(await _curl(modern_host, "file_download_url", where), here)
     assert {path.name: path.read_bytes() for path in here.iterdir()} == {name: CONTENT}
+
+
+async def test_the_curl_line_has_the_headers_that_azure_wants(
+    hold: Lifetimes, data_dir: Path, azure_url: str, tmp_path: Path, clean_home: Path
+) -> None:
+    (tmp_path / "file").write_bytes(CONTENT)
+    transport = await hold(EmbeddedTransport(data_dir, object_store_url=azure_url))
+    host = await open_host(hold, await hold(serving(transport)), "auto")
+    where = {"context_id": await host.new_context(), "file_path": "file"}
+    line = await _curl(host, "file_upload_url", where)
+    assert "-H 'x-ms-blob-type: BlockBlob'" in line
+    assert is_of_azure(line.rstrip("'"))
+    await paste(line, tmp_path)
+    (tmp_path / "file").unlink()
+    await paste(await _curl(host, "file_download_url", where), tmp_path)
+    assert (tmp_path / "file").read_bytes() == CONTENT
 
 
 async def test_the_curl_line_asks_no_proxy_for_this_machine(

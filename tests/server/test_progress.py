@@ -70,8 +70,13 @@ async def connect(hold: Lifetimes, data_dir: Path, transport: str, era: str, ser
     return await open_host(hold, at.url if transport == "http" else sse_client(at.url), era)
 
 
-@pytest.mark.parametrize(("transport", "era"), CONNECTIONS)
-@pytest.mark.parametrize("tool", ["context_clear_start", "context_clear_status"])
+@pytest.mark.parametrize(
+    ("transport", "era", "tool"),
+    [
+        *((*connection, "context_clear_start") for connection in CONNECTIONS),
+        *((*connection, "context_clear_status") for connection in CONNECTIONS if connection[0] == "memory"),
+    ],
+)
 async def test_a_call_that_waits_tells_how_far_it_is(
     hold: Lifetimes, data_dir: Path, server: Any, other_store: Store, transport: str, era: str, tool: str
 ) -> None:

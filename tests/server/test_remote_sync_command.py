@@ -33,8 +33,8 @@ IN_FLIGHT = 32
 
 
 @pytest_asyncio.fixture
-async def relay(hold: Lifetimes, tmp_path: Path) -> Relay:
-    return await hold(relayed(tmp_path / "service"))
+async def relay(hold: Lifetimes, data_dir: Path) -> Relay:
+    return await hold(relayed(data_dir))
 
 
 @pytest.fixture(params=["agb", "native"])
@@ -120,6 +120,20 @@ async def test_a_folder_is_synced_planned_and_synced_again(
     assert await (await opened(hold, settings, tmp_path)).files() == {"/plan.md": b"# Plan\n"}
 
 
+async def test_a_sync_with_a_restored_service_says_so_once(
+    relay: Relay, folder: Path, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that the service, which runs on, tells it at once.
+    monkeypatch.setattr("ctx_mcp.service.lineages.KNOWN_FOR_S", 0.0)
+    settings = settings_of("native", relay, tmp_path)
+    assert (await sync(settings, folder, "notes"))[0] == 0
+    code, out, err = await run_to_end("restored", "--data-dir", str(data_dir), cwd=None)
+    assert (code, "goes on as another one" in out) == (0, True), err
+    said = [await sync(settings, folder, "notes") for _ in range(2)]
+    assert [code for code, _, _ in said] == [0, 0]
+    assert ["restored to an older state" in err for _, _, err in said] == [True, False]
+
+
 async def test_a_killed_sync_loses_nothing_and_sends_nothing_twice_but_what_was_under_way(
     settings: Settings, relay: Relay, folder: Path, tmp_path: Path, hold: Lifetimes
 ) -> None:
@@ -141,6 +155,7 @@ async def test_a_killed_sync_loses_nothing_and_sends_nothing_twice_but_what_was_
         assert database.execute("SELECT count(*) FROM base_files").fetchone() == (len(files),)
 
 
+@pytest.mark.parametrize("settings", ["native"], indirect=True)
 async def test_whoever_opens_the_remote_next_carries_a_killed_sync_on(
     settings: Settings, relay: Relay, folder: Path, tmp_path: Path, hold: Lifetimes
 ) -> None:
@@ -173,33 +188,36 @@ async def test_an_interrupted_sync_ends_soon_and_keeps_what_is_done(
     assert relay.uploads.total() <= FILES + 1 + IN_FLIGHT
 
 
+@pytest.mark.parametrize("settings", ["agb"], indirect=True)
 async def test_two_processes_sync_two_folders_with_one_context_at_once(
     settings: Settings, relay: Relay, tmp_path: Path, hold: Lifetimes
 ) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
-        for number in range(150):
+        for number in range(80):
             (folder / f"{folder.name} {number}.md").write_text(f"{folder.name} {number}\n")
     for _ in range(2):
         ended = await asyncio.gather(*(sync(settings, folder, "notes") for folder in folders))
         assert [code for code, _, _ in ended] == [0, 0], ended
     first, second = map(files_of, folders)
-    assert len(first) == 300
+    assert len(first) == 160
     assert first == second
     assert await (await opened(hold, settings, tmp_path)).files() == first
 
 
+@pytest.mark.parametrize("settings", ["agb"], indirect=True)
 async def test_two_processes_that_sync_one_folder_take_turns(
     settings: Settings, relay: Relay, folder: Path, tmp_path: Path, hold: Lifetimes
 ) -> None:
-    files = {"/plan.md": b"# Plan\n", **fill(folder, 200)}
+    files = {"/plan.md": b"# Plan\n", **fill(folder, 100)}
     ended = await asyncio.gather(*(sync(settings, folder, "notes") for _ in range(2)))
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert await (await opened(hold, settings, tmp_path)).files() == files_of(folder) == files
     assert max(relay.uploads.values()) == 1
 
 
+@pytest.mark.parametrize("settings", ["agb"], indirect=True)
 async def test_watching_follows_both_sides(
     settings: Settings, relay: Relay, folder: Path, tmp_path: Path, hold: Lifetimes
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from ctx_mcp.connect import open_transport
+from ctx_mcp.store.lineages import begin_lineage
 from tests.conformance.synced import files_of
 from tests.server.hosts import ERAS, open_host, serving
 from tests.server.processes import stdio_server
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @pytest_asyncio.fixture
-async def relay(hold: Lifetimes, tmp_path: Path) -> Relay:
-    return await hold(relayed(tmp_path / "service", latency_s=0))
+async def relay(hold: Lifetimes, data_dir: Path) -> Relay:
+    return await hold(relayed(data_dir, latency_s=0))
 
 
 @pytest_asyncio.fixture(params=["agb", "native"])
@@ -58,6 +59,17 @@ async def test_an_agent_syncs_a_folder_and_follows_it(far_host: Host, folder: Pa
     assert all_again["state"] == "completed"
     assert files_of(folder) == {"/sub/note.md": b"note\n", "/more.md": b"more\n"}
     assert "more" in str(await far_host.call("file_read", context_id=context_id, file_path="/more.md"))
+
+
+async def test_a_restored_service_is_told_unasked(
+    far_host: Host, folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctx_mcp.service.lineages.KNOWN_FOR_S", 0.0)
+    asked = {"context_id": await far_host.new_context("notes"), "path": str(folder), "mode": "both", "wait_s": 20}
+    await far_host.call("context_sync_start", **asked)
+    begin_lineage(data_dir, None)
+    told = [await far_host.call("context_sync_start", **asked) for _ in range(2)]
+    assert [[note["code"] for note in each["notes"]] for each in told] == [["restored"], []]
 
 
 async def test_a_dry_run_and_a_conflict_are_told(far_host: Host, folder: Path) -> None:

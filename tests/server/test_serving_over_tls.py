@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from tests.lifetimes import Lifetimes
 
-END_S = 5.0
+END_S = 20.0
+"""Enough for a busy machine, and less than the half minute that TLS itself would wait for the other side."""
 
 
 @pytest.fixture

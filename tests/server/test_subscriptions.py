@@ -60,6 +60,7 @@ async def test_a_legacy_client_hears_of_writes_and_uploads(listening: Host, news
     assert await news.next() == f"context://{context_id}"
 
 
+@pytest.mark.parametrize("listening", ["in process", "http"], indirect=True)
 async def test_a_legacy_client_hears_that_contexts_come_go_and_are_renamed(listening: Host, news: News) -> None:
     await listening.call("context_create", name="one")
     assert await news.next() == LIST
@@ -69,6 +70,7 @@ async def test_a_legacy_client_hears_that_contexts_come_go_and_are_renamed(liste
     assert await news.next() == LIST
 
 
+@pytest.mark.parametrize("listening", ["in process", "stdio"], indirect=True)
 async def test_a_context_that_was_there_already_is_no_news(listening: Host, news: News) -> None:
     context_id = await listening.new_context("one")
     assert await news.next() == LIST

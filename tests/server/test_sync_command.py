@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ctx_mcp import AsyncClient
 from tests.server.processes import CTX_MCP, WAIT_S, environment, run_to_end
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -97,16 +99,13 @@ async def test_watching_follows_changes_until_it_is_interrupted(
 
 
 async def _until_listed(data_dir: Path, name: str) -> None:
-    for _ in range(100):
-        if name in (await run_to_end("ls", "notes", "/", CTX_MCP_DATA_DIR=data_dir))[1]:
-            return
-    raise AssertionError(f"{name} did not arrive")
+    async with asyncio.timeout(WAIT_S), AsyncClient(data_dir=data_dir) as client:
+        context_id = (await client.context.get("notes")).context_id
+        while name not in [entry.file_name for entry in (await client.context.list_files(context_id)).entries]:
+            await asyncio.sleep(0.05)
 
 
-async def _until(holds: object) -> None:
-    assert callable(holds)
-    for _ in range(600):
-        if holds():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it did not arrive")
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not holds():
+            await asyncio.sleep(0.05)

@@ -15,7 +15,7 @@ from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.limits import DEFAULT_LIMITS
 from ctx_mcp.embedded import ACCOUNT, EmbeddedTransport
 from ctx_mcp.server.app import ContextServer
-from ctx_mcp.server.tasks import EXTENSION, GRACE_S, TaskReport
+from ctx_mcp.server.tasks import EXTENSION, TaskReport
 from ctx_mcp.server.tools import TOOLS
 from ctx_mcp.service.local import utc_now
 from ctx_mcp.store.store import Store, open_store
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 OTHER = "another process"
 WEEK_MS = 7 * 24 * 3600 * 1000
-MANY = 15_000
-"""Files that no sync carries within the grace."""
+MANY = 3_000
+"""Files of a sync that is cancelled before it has carried them all."""
 UNKNOWN = "task-" + "a" * 26
 METHODS = ("tasks/get", "tasks/update", "tasks/cancel")
 METHOD_NOT_FOUND, INTERNAL_ERROR, HEADER_MISMATCH, MISSING_CAPABILITY = -32601, -32603, -32020, -32021
@@ -57,6 +57,12 @@ def other_store(data_dir: Path) -> Iterator[Store]:
     store = open_store(data_dir, DEFAULT_LIMITS)
     yield store
     store.close()
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A grace that a quick job keeps to on a busy machine too."""
+    monkeypatch.setattr("ctx_mcp.server.tasks.GRACE_S", 20.0)
 
 
 @pytest_asyncio.fixture
@@ -124,11 +130,12 @@ async def test_the_host_waits_no_longer_than_the_grace_whatever_the_model_asked_
     task_host: TaskHost, other_store: Store
 ) -> None:
     await hold_clear(task_host.host, other_store)
-    async with asyncio.timeout(GRACE_S + 2):
+    # Less than the model asked for, and enough for a busy machine.
+    async with asyncio.timeout(15):
         await task_host.start("context_clear_start", context_id="notes", wait_s=20)
 
 
-async def test_a_quick_job_is_answered_with_its_result(task_host: TaskHost, tmp_path: Path) -> None:
+async def test_a_quick_job_is_answered_with_its_result(task_host: TaskHost, tmp_path: Path, patience: None) -> None:
     context_id = await task_host.host.new_context("notes")
     await task_host.host.write(context_id, "a", "12345")
     facts = await task_host.host.call("context_clear_start", context_id="notes", confirm=True)
@@ -143,7 +150,7 @@ async def test_a_quick_job_is_answered_with_its_result(task_host: TaskHost, tmp_
     assert told["result"]["structuredContent"]["files_done"] == 1
 
 
-async def test_a_failed_job_tells_its_error(task_host: TaskHost, tmp_path: Path) -> None:
+async def test_a_failed_job_tells_its_error(task_host: TaskHost, tmp_path: Path, patience: None) -> None:
     await task_host.host.new_context("notes")
     folder = tmp_path / "work"
     folder.mkdir()
@@ -167,8 +174,9 @@ async def test_a_start_that_is_refused_or_starts_nothing_stays_an_ordinary_answe
 
 
 async def test_cancel_ends_a_sync_and_is_acknowledged_for_a_task_that_ended(
-    task_host: TaskHost, tmp_path: Path, other_store: Store
+    task_host: TaskHost, tmp_path: Path, other_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("ctx_mcp.server.tasks.GRACE_S", 0.0)
     held = await hold_clear(task_host.host, other_store)
     for _ in range(2):
         acknowledged = await task_host.ask("tasks/cancel", held.task_id)

@@ -133,9 +133,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Generator[Bench]:
-    (tmp_path / "store").mkdir()
-    store = open_store(tmp_path / "store", DEFAULT_LIMITS)
+def bench(tmp_path: Path, data_dir: Path) -> Generator[Bench]:
+    store = open_store(data_dir, DEFAULT_LIMITS)
     yield Bench(tmp_path, store)
     store.close()
 
@@ -194,7 +193,7 @@ def test_a_sync_killed_while_it_packs_leaves_the_old_archive_and_goes_on(bench: 
     assert bench.members() == before
     bench.sync("here", BOTH)
     assert bench.local("here") == bench.members() == {"a": b"changed", "c": bytes(LARGE)}
-    leftovers = [path.name for path in bench.home.iterdir() if path.name not in ("here", "store")]
+    leftovers = [path.name for path in bench.home.iterdir() if path.name not in ("here", "data")]
     assert leftovers == []
 
 
@@ -245,7 +244,7 @@ def test_a_damaged_archive_ends_the_sync_and_deletes_nothing(bench: Bench) -> No
     bench.sync("here", UPLOAD)
     side = bench.side("here")
     bench.put(ARCHIVE, b"".join(side.stream(ARCHIVE, side.list_folder(PREFIX)[0].files["data.zip"])))
-    for stored in (bench.home / "store" / "objects").rglob("*"):
+    for stored in (bench.home / "data" / "objects").rglob("*"):
         if stored.is_file():
             stored.chmod(0o600)
             stored.write_bytes(b"\0" + stored.read_bytes()[1:])

@@ -79,8 +79,8 @@ class Bench:
 
 
 @pytest_asyncio.fixture
-async def bench(hold: Lifetimes, tmp_path: Path) -> Bench:
-    client = await hold(AsyncClient(data_dir=tmp_path / "store"))
+async def bench(hold: Lifetimes, tmp_path: Path, data_dir: Path) -> Bench:
+    client = await hold(AsyncClient(data_dir=data_dir))
     made = await client.context.create("archived")
     assert made.context_id
     return Bench(client, made.context_id, tmp_path)

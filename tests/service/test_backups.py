@@ -5,36 +5,55 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import AsyncGenerator, Callable
+import threading
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from ctx_mcp.domain.errors import InvalidArgument, StoreUnusable
 from ctx_mcp.service.backups import BackupReport, back_up
 from ctx_mcp.service.verification import BrokenContent, Verification
-from ctx_mcp.store.row_copies import demand_this_format
+from ctx_mcp.store.row_copies import copy_rows, demand_this_format
 from tests.lifetimes import Lifetimes
 from tests.service.workbench import LIMITS, Workbench, open_workbench
 
 LARGE = 100_000
 WAIT_S = 30
 _BACK_UP = """
-import sys, anyio
+import itertools, os, signal, sys, anyio
 from pathlib import Path
 from ctx_mcp.domain.limits import Limits
-from ctx_mcp.service.backups import back_up
+from ctx_mcp.service import backups
 from ctx_mcp.store.store import open_store
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Objects(backups.DiskObjects):
+    puts = itertools.count(1)
+
+    async def put(self, *object):
+        if next(self.puts) == 10:
+            die()
+        await super().put(*object)
+
+moments = {
+    "new rows": {"SqliteDatabase": die},
+    "new objects": {"DiskObjects": Objects},
+    "exchanged rows": {"_remove_unnamed": die},
+}
+vars(backups).update(moments[sys.argv[3]])
 limits = Limits(lease_s=0.2)
-anyio.run(back_up, open_store(Path(sys.argv[1]), limits), Path(sys.argv[2]), limits)
+anyio.run(backups.back_up, open_store(Path(sys.argv[1]), limits), Path(sys.argv[2]), limits)
 """
 
 
@@ -97,25 +116,31 @@ async def test_the_next_backup_brings_what_is_new_and_drops_what_nothing_needs(b
         assert await _broken(copy) == []
 
 
-async def test_no_sweep_runs_while_a_backup_does(bench: Workbench, target: Path) -> None:
+async def test_no_sweep_runs_while_a_backup_does(
+    bench: Workbench, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = await bench.new_context()
-    await bench.context.write_file(made, "/f", os.urandom(8 * LARGE))
-    for number in range(40):
-        await _write_large(bench, made, f"/{number}")
+    await _write_large(bench, made, "/f", "/g")
     refused: list[bool] = []
     reports: list[BackupReport] = []
+    has_rows, goes_on = threading.Event(), threading.Event()
+
+    def copy_and_wait(source: Path, copy: Path) -> None:
+        copy_rows(source, copy)
+        has_rows.set()
+        assert goes_on.wait(WAIT_S)
 
     async def sweep_once() -> None:
-        with anyio.fail_after(WAIT_S):
-            while not (target / "ctx.db.new").exists():
-                await anyio.sleep(0.001)
+        assert await anyio.to_thread.run_sync(has_rows.wait, WAIT_S)
         bench.now = datetime.now(UTC)
         refused.append(not await bench.service.jobs.sweep_if_due(timedelta(0)))
+        goes_on.set()
 
+    monkeypatch.setattr("ctx_mcp.service.backups.copy_rows", copy_and_wait)
     async with anyio.create_task_group() as group:
         group.start_soon(sweep_once)
         reports.append(await _back_up(bench, target))
-    assert [report.copied_count for report in reports] == [41]
+    assert [report.copied_count for report in reports] == [2]
     assert refused == [True]
     bench.now = datetime.now(UTC)
     await bench.sweep()
@@ -241,28 +266,19 @@ def test_another_format_is_neither_copied_nor_migrated(data_dir: Path) -> None:
         demand_this_format(data_dir / "elsewhere" / "ctx.db")
 
 
-def _has_new_rows(target: Path, _: int) -> bool:
-    return (target / "ctx.db.new").exists()
-
-
-def _has_new_objects(target: Path, _: int) -> bool:
-    return len(_objects(target)) >= 10
-
-
-def _has_exchanged_rows(target: Path, inode: int) -> bool:
-    return (target / "ctx.db").stat().st_ino != inode
-
-
-@pytest.mark.parametrize("is_reached", [_has_new_rows, _has_new_objects, _has_exchanged_rows])
+@pytest.mark.parametrize("moment", ["new rows", "new objects", "exchanged rows"])
 async def test_a_killed_backup_leaves_the_one_before_and_is_carried_on(
-    bench: Workbench, target: Path, is_reached: Callable[[Path, int], bool]
+    bench: Workbench, target: Path, moment: str
 ) -> None:
     made = await bench.new_context()
     await _write_large(bench, made, "/first")
     await _back_up(bench, target)
     inode = (target / "ctx.db").stat().st_ino
-    await _write_large(bench, made, *(f"/{number}" for number in range(60)))
-    _kill_backup(bench.data_dir, target, partial(is_reached, target, inode))
+    await _write_large(bench, made, *(f"/{number}" for number in range(20)))
+    command = [sys.executable, "-c", _BACK_UP, str(bench.data_dir), str(target), moment]
+    killed = subprocess.run(command, timeout=WAIT_S, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert ((target / "ctx.db").stat().st_ino != inode) is (moment == "exchanged rows")
     async with _opened(target) as copy:
         assert await _broken(copy) == []
         assert (await copy.context.read_file(made, "/first")).entry.size_bytes > LARGE
@@ -272,12 +288,4 @@ async def test_a_killed_backup_leaves_the_one_before_and_is_carried_on(
     assert _objects(target) == _objects(bench.data_dir)
     async with _opened(target) as copy:
         assert await _broken(copy) == []
-        assert (await copy.context.read_file(made, "/59")).entry.size_bytes > LARGE
-
-
-def _kill_backup(data_dir: Path, target: Path, is_reached: Callable[[], bool]) -> None:
-    with subprocess.Popen([sys.executable, "-c", _BACK_UP, str(data_dir), str(target)]) as process:
-        deadline = time.monotonic() + WAIT_S
-        while not is_reached():
-            assert time.monotonic() < deadline
-        process.kill()
+        assert (await copy.context.read_file(made, "/19")).entry.size_bytes > LARGE

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import anyio
 import httpx
@@ -48,7 +50,7 @@ async def test_a_write_cancelled_by_asyncio_while_it_commits_never_loses_its_byt
     with bench.store.database.write():
         # The writer waits for the lock in its thread; its object is on disk already.
         writing = asyncio.create_task(bench.context.write_file(made, "/f", LARGE))
-        await _eventually(lambda: bench.objects() and not bench.objects()[0].name.endswith("#1"))
+        await _eventually(lambda: any("#" not in path.name for path in bench.objects()))
         for _ in range(20):
             await asyncio.sleep(0.005)
         writing.cancel()
@@ -160,3 +162,47 @@ def test_an_interrupted_client_does_not_wait_for_calls_that_still_run() -> None:
                 assert not call.result(timeout=20).success
     # Its timeout is 60 s.
     assert elapsed_s < 30
+
+
+_HOLD_ROWS = """
+import sqlite3, sys
+rows = sqlite3.connect(sys.argv[1], isolation_level=None)
+rows.execute("PRAGMA journal_mode = WAL")
+rows.execute("BEGIN IMMEDIATE")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_client_cancelled_while_the_folder_is_opened_leaves_it_closed(tmp_path: Path) -> None:
+    """As `asyncio.wait_for` does it: the thread that opens goes on alone."""
+    rows = tmp_path / "ctx.db"
+    holder = [sys.executable, "-c", _HOLD_ROWS, str(rows)]
+    with Popen(holder, stdin=PIPE, stdout=PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        other.stdout.readline()
+        using = asyncio.create_task(_count_contexts(tmp_path))
+        await _eventually(lambda: _handles(rows))
+        using.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await using
+        assert _handles(rows)
+        other.stdin.close()
+        await _eventually(lambda: not _handles(rows))
+    assert await _count_contexts(tmp_path) == 0
+
+
+async def _count_contexts(data_dir: Path) -> int:
+    async with AsyncClient(data_dir=data_dir) as client:
+        return len((await client.context.list()).contexts)
+
+
+def _handles(file: Path) -> int:
+    """Return how often this process has the file open."""
+    count = 0
+    for handle in Path("/proc/self/fd").iterdir():
+        # One that another thread closes meanwhile has no target any more.
+        with suppress(FileNotFoundError):
+            count += handle.readlink() == file
+    return count

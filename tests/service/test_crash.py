@@ -28,7 +28,7 @@ from tests.lifetimes import Lifetimes
 from tests.service import processes
 from tests.service.processes import CLEAR_STEP, LEASE_S, content_of
 
-ROUNDS = 20
+ROUNDS = 8
 FILES = 5_000
 WAIT_S = 60
 

@@ -24,8 +24,8 @@ NAMES = [f"f{number:04d}" for number in range(FILES)]
 
 
 @pytest.fixture
-def store(tmp_path: Path, database_url: str | None) -> Generator[Store]:
-    opened = open_store(tmp_path, replace(DEFAULT_LIMITS, max_counted_files=COUNTED), database_url)
+def store(data_dir: Path, database_url: str | None) -> Generator[Store]:
+    opened = open_store(data_dir, replace(DEFAULT_LIMITS, max_counted_files=COUNTED), database_url)
     yield opened
     opened.close()
 

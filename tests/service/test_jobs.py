@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -103,21 +103,28 @@ async def test_a_small_clear_does_not_wait_for_the_end_of_a_large_one(
     bench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ctx_mcp.service.jobs._CLEAR_STEP_NODES", 1)
+    steps: list[str] = []
+    step_clear = bench.store.tasks.step_clear
+
+    def noted(task_id: str, owner: str, *, limit: int, now: datetime) -> Task:
+        steps.append(task_id)
+        return step_clear(task_id, owner, limit=limit, now=now)
+
+    monkeypatch.setattr(bench.store.tasks, "step_clear", noted)
     large, small = await bench.new_context("large"), await bench.new_context("small")
     for number in range(40):
         await bench.context.write_file(large, f"/{number}", b"x")
     await bench.context.write_file(small, "/f", b"x")
-    task = await _clear(bench, large)
-    await _clear(bench, small)
+    task, quick = await _clear(bench, large), await _clear(bench, small)
     jobs = asyncio.create_task(bench.service.jobs.run())
     async with asyncio.timeout(WAIT_S):
-        while (await bench.context.get_clear_status(small)).status != "available":
-            await asyncio.sleep(0.001)
-        assert not (await bench.send(GetTask(task_id=task.task_id))).result.is_final
-        while (await bench.context.get_clear_status(large)).status != "available":
-            await asyncio.sleep(0.005)
+        for context_id in (small, large):
+            while (await bench.context.get_clear_status(context_id)).status != "available":
+                await asyncio.sleep(0.005)
     jobs.cancel()
     await asyncio.wait([jobs])
+    end_of_small = len(steps) - steps[::-1].index(quick.task_id)
+    assert steps[:end_of_small].count(task.task_id) < 10 < steps.count(task.task_id)
     assert (await bench.send(GetTask(task_id=task.task_id))).result.files_done == 40
 
 

@@ -20,6 +20,7 @@ from ctx_mcp.domain.models import Caller
 from ctx_mcp.service.authority import StaticKeys
 from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.keys import EitherAuthority, StoredKeys
+from ctx_mcp.store.keys import KeyAdmin
 from ctx_mcp.store.store import Store, open_store
 
 pytestmark = pytest.mark.both_engines
@@ -152,6 +153,20 @@ def test_a_grace_never_makes_a_key_last_longer(store: Store) -> None:
     old = make_key(store, lifetime=timedelta(hours=1))
     store.keys.rotate(old.key.key_id, grace=timedelta(days=1), now=NOW)
     assert listed(store)[old.key.key_id].expires_at == NOW + timedelta(hours=1)
+
+
+def test_a_key_that_was_revoked_meanwhile_takes_no_part_whatever_the_clocks_say(store: Store) -> None:
+    """Whoever waits for a row took the time before, and another machine's clock may be ahead."""
+    ended, other = make_key(store, Scope.ADMIN), make_key(store, Scope.ADMIN)
+    store.keys.revoke(ended.key.key_id, now=NOW + timedelta(seconds=5))
+    with pytest.raises(InvalidArgument, match="is revoked"):
+        store.keys.rotate(ended.key.key_id, grace=timedelta(0), now=NOW)
+    by = KeyAdmin("anna", ended.key.key_id)
+    with pytest.raises(Unauthenticated, match="is revoked"):
+        store.keys.create("anna", name="", scopes=[Scope.READ], lifetime=None, now=NOW, by=by)
+    with pytest.raises(Unauthenticated, match="is revoked"):
+        store.keys.revoke(other.key.key_id, now=NOW, by=by)
+    assert len(listed(store)) == 2
 
 
 def listed(store: Store) -> dict[str, ApiKey]:

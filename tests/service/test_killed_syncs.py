@@ -20,9 +20,9 @@ from tests.lifetimes import Lifetimes
 from tests.service import processes
 from tests.service.synced import Folders, open_folders
 
-FILES = 3000
+FILES = 1500
 LARGE = 100_000
-ROUNDS = 4
+ROUNDS = 3
 
 
 def fill(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""What every store of objects does: files, a bucket in memory, and S3."""
+"""What every store of objects does: files, a bucket in memory, S3, Azure, and what stands for Google."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from ctx_mcp.domain.identity import new_object_key
 from ctx_mcp.store.bucket_clients import open_client
 from ctx_mcp.store.objects import Objects, open_objects
 from tests.buckets import S3Server
+from tests.google_storage import GoogleServer
 
 PART_BYTES = 8 * 1024 * 1024
 SIZES = [0, 1, 70_000, PART_BYTES, 2 * PART_BYTES + 1]
 
 
-@pytest.fixture(params=["disk", "memory", "s3"])
+@pytest.fixture(params=["disk", "memory", "s3", "azure", "google"])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    url = {"disk": None, "memory": "memory://"}.get(request.param)
+    url: str | None = {"disk": None, "memory": "memory://"}.get(request.param)
     if request.param == "s3":
         url = request.getfixturevalue("bucket_url")
+    if request.param == "google":
+        google: GoogleServer = request.getfixturevalue("google")
+        url = google.new_place()
+    if request.param == "azure":
+        url = request.getfixturevalue("azure_url")
     return open_objects(tmp_path, url, b"a store")
 
 
@@ -185,7 +191,7 @@ def test_a_wrong_bucket_or_key_is_told_in_one_sentence_without_secrets(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert _say(tmp_path, "s3://no-such-bucket/x") == (
-        "cannot use the object store s3://no-such-bucket/x: there is no such bucket"
+        "cannot use the object store s3://no-such-bucket/x: there is no such bucket or container"
     )
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another/secret")
     url = s3.new_place()

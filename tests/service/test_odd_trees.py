@@ -21,9 +21,9 @@ LIMITS = Limits(max_file_bytes=1000)
 
 
 @pytest_asyncio.fixture
-async def folders(hold: Lifetimes, tmp_path: Path) -> Folders:
-    transport = await hold(EmbeddedTransport(tmp_path / "data", limits=LIMITS))
-    opened = await open_folders(transport, tmp_path / "data", tmp_path)
+async def folders(hold: Lifetimes, tmp_path: Path, data_dir: Path) -> Folders:
+    transport = await hold(EmbeddedTransport(data_dir, limits=LIMITS))
+    opened = await open_folders(transport, data_dir, tmp_path)
     (opened.folder() / "good.txt").write_text("good")
     return opened
 
@@ -233,6 +233,9 @@ async def test_another_folder_in_the_same_place_deletes_nothing(folders: Folders
     await folders.sync()
     folder = folders.folder()
     folder.rename(folder.with_name("moved"))
+    folders.folder().mkdir(exist_ok=True)
+    planned = await folders.sync(dry_run=True)
+    assert planned.notes == [("planned", "/good.txt", "download")]
     ended = await folders.sync()
     assert ended.task.state == "completed"
     assert await folders.names() == ["good.txt"]

@@ -24,8 +24,8 @@ NOTE = SyncNote("failure", "/f", "unreadable", "cannot be read")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path, DEFAULT_LIMITS)
+def store(data_dir: Path) -> Iterator[Store]:
+    store = open_store(data_dir, DEFAULT_LIMITS)
     yield store
     store.close()
 

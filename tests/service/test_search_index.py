@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import sqlite3
 import sys
@@ -373,12 +374,18 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS, query=st.sampled_from(QUERIES), pattern=st.sampled_from(PATTERNS))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_index_and_scan_find_the_same(
-    tmp_path_factory: pytest.TempPathFactory, from_the_first: None, steps: list[Step], query: str, pattern: str
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_store: Path,
+    from_the_first: None,
+    steps: list[Step],
+    query: str,
+    pattern: str,
 ) -> None:
     async def run() -> None:
-        async with open_workbench(tmp_path_factory.mktemp("data"), Limits(lease_s=10, retention_s=60)) as bench:
+        data_dir = shutil.copytree(empty_store, tmp_path_factory.mktemp("here") / "data")
+        async with open_workbench(data_dir, Limits(lease_s=10, retention_s=60)) as bench:
             context_id = await bench.new_context()
             for kind, place, text in steps:
                 bench.now += timedelta(seconds=1)

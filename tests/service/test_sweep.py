@@ -108,7 +108,7 @@ async def test_objects_no_row_names_go_when_they_are_old(bench: Workbench) -> No
 
 async def test_a_large_backlog_is_swept_in_steps(bench: Workbench) -> None:
     made = await bench.new_context()
-    for number in range(1_100):
+    for number in range(350):
         await bench.context.write_file(made, f"/{number % 3}", b"%d" % number)
     bench.pass_time(days=8)
     await bench.sweep()

@@ -41,8 +41,8 @@ SETTLED: dict[tuple[str, str], tuple[Files, Files, list[str]]] = {
 
 
 @pytest_asyncio.fixture
-async def folders(hold: Lifetimes, tmp_path: Path) -> Folders:
-    return await hold(open_folders(tmp_path))
+async def folders(hold: Lifetimes, data_dir: Path) -> Folders:
+    return await hold(open_folders(data_dir.parent))
 
 
 async def disagree(folders: Folders, *names: str, padding: bytes = b"") -> None:

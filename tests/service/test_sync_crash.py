@@ -14,12 +14,13 @@ from pathlib import Path
 
 import anyio
 
-from ctx_mcp.domain.limits import DEFAULT_LIMITS
+from ctx_mcp.domain.limits import Limits
 from ctx_mcp.domain.models import Task
 from ctx_mcp.embedded import EmbeddedTransport
 from ctx_mcp.wire.operations import DeleteFile, GetContext, GetTask, ListSyncNotes, StartSync, WriteFile
 from tests.lifetimes import Lifetimes
 from tests.service import dying_sync
+from tests.service.dying_sync import LEASE_S
 
 FILES = 400
 LARGE_BYTES = 100_000
@@ -144,7 +145,7 @@ async def test_a_killed_process_s_sync_is_carried_on_by_one_that_is_there_within
     data_dir, folder = tmp_path / "data", tmp_path / "folder"
     folder.mkdir()
     context_id = await prepare(data_dir, folder)
-    transport = await hold(EmbeddedTransport(data_dir))
+    transport = await hold(EmbeddedTransport(data_dir, limits=Limits(lease_s=LEASE_S)))
     assert await anyio.to_thread.run_sync(lambda: sync_and_die(data_dir, context_id, folder, moment=99))
     killed_at = datetime.now(UTC)
     task = (await transport.send(GetTask(context_id=context_id, kind="sync"))).result
@@ -153,5 +154,5 @@ async def test_a_killed_process_s_sync_is_carried_on_by_one_that_is_there_within
     assert ended.state == "completed"
     assert ended.finished_at is not None
     # A lease, a look at it within half of another, and the rest of the sync.
-    assert (ended.finished_at - killed_at).total_seconds() < 1.5 * DEFAULT_LIMITS.lease_s + 5
+    assert (ended.finished_at - killed_at).total_seconds() < 1.5 * LEASE_S + 10
     assert digests_in(folder) == current(data_dir)

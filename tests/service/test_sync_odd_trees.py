@@ -25,8 +25,8 @@ SIZES = {"small": b"", "large": LARGE}
 
 
 @pytest_asyncio.fixture
-async def folders(hold: Lifetimes, tmp_path: Path) -> Folders:
-    return await hold(open_folders(tmp_path))
+async def folders(hold: Lifetimes, data_dir: Path) -> Folders:
+    return await hold(open_folders(data_dir.parent))
 
 
 def make_pipe(path: Path) -> None:
@@ -354,8 +354,8 @@ async def test_temporary_files_of_a_sync_are_never_synced(folders: Folders) -> N
     assert await folders.current() == {"good": b"good"}
 
 
-async def test_more_notes_than_are_kept_are_counted(hold: Lifetimes, tmp_path: Path) -> None:
-    folders = await hold(open_folders(tmp_path, Limits(max_sync_notes=5)))
+async def test_more_notes_than_are_kept_are_counted(hold: Lifetimes, data_dir: Path) -> None:
+    folders = await hold(open_folders(data_dir.parent, Limits(max_sync_notes=5)))
     for number in range(9):
         (folders.home / "one" / f"link{number}").symlink_to("nowhere")
     report = await folders.sync("one")

@@ -315,6 +315,19 @@ def test_only_changes_of_files_raise_the_revision_and_once_a_commit(bench: Bench
     assert bench.base("/b") is None
 
 
+def test_only_another_lineage_than_the_one_that_is_noted_forgets_the_base_and_of_one_replica(bench: Bench) -> None:
+    bench.version(put("/f"))
+    other = bench.open_replica("/other")
+    bench.store.sync.adopt_lineage(bench.replica.replica_id, "first")
+    bench.store.sync.adopt_lineage(bench.replica.replica_id, "of a process that is late")
+    assert (bench.open_replica("/folder").lineage, bench.open_replica("/other").lineage) == ("first", None)
+    bench.store.sync.change_lineage(other.replica_id, "second")
+    assert bench.base("/f") is not None
+    bench.store.sync.change_lineage(bench.replica.replica_id, "second")
+    assert bench.open_replica("/folder").lineage == "second"
+    assert bench.base("/f") is None
+
+
 def test_a_base_is_of_one_replica_alone(bench: Bench) -> None:
     version = bench.version(put("/f"))
     other = bench.open_replica("/other")

@@ -14,8 +14,8 @@ from tests.service.folders import Folders, Report, assert_incomplete, open_folde
 
 
 @pytest_asyncio.fixture
-async def folders(hold: Lifetimes, tmp_path: Path) -> Folders:
-    return await hold(open_folders(tmp_path))
+async def folders(hold: Lifetimes, data_dir: Path) -> Folders:
+    return await hold(open_folders(data_dir.parent))
 
 
 async def bind(folders: Folders, folder: str, white_lists: list[dict[str, object]] | None = None) -> str:

@@ -84,8 +84,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, database_url: str | None) -> Iterator[Bench]:
-    made = Bench(tmp_path, database_url)
+def bench(data_dir: Path, database_url: str | None) -> Iterator[Bench]:
+    made = Bench(data_dir, database_url)
     yield made
     made.store.close()
 

@@ -417,3 +417,57 @@ async def test_an_upload_is_recorded_as_itself_whoever_is_looking(bench: Workben
         await bench.context.write_file(made, "/g", b"other", mode=WriteMode.CREATE)
     changes = [(entry.operation, entry.path, entry.key_id) for entry in bench.store.audit.page(limit=100)]
     assert changes == [("UploadFile", "/f", BY_URL), ("UploadFile", "/g", BY_URL)]
+
+
+@pytest.mark.both_engines(False)
+async def test_a_sweep_that_an_outage_stops_says_so_in_a_line_and_is_done_by_the_next(
+    bench: Workbench, s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.context.write_file(await bench.new_context(), "/f", LARGE)
+    # No answer that is worth another try.
+    with s3.answering(403):
+        await bench.sweep()
+    (told,) = [record for record in caplog.records if record.name == "ctx_mcp.service.jobs"]
+    assert (told.levelname, told.exc_info) == ("WARNING", None)
+    assert "will be taken up again: the object store failed: it refuses these credentials" in told.message
+    caplog.clear()
+    bench.pass_time(seconds=bench.service.limits.lease_s + 1)
+    await bench.sweep()
+    assert caplog.records == []
+
+
+@pytest.mark.both_engines(False)
+async def test_calls_that_come_together_share_one_listing_and_all_see_what_came(bench: Workbench, s3: S3Server) -> None:
+    made = await bench.new_context()
+    await put(await url_for(bench, made), LARGE)
+    before = len(s3.requests)
+    listed = await asyncio.gather(*(bench.context.list_files(made, "/") for _ in range(20)))
+    assert [[entry.file_name for entry in page.entries] for page in listed] == [["f"]] * 20
+    listings = [request for request in s3.requests[before:] if request.method == "GET" and "list-type" in request.path]
+    assert len(listings) <= 3
+
+
+@pytest.mark.both_engines(False)
+async def test_calls_that_come_together_are_all_told_that_the_store_fails(bench: Workbench, s3: S3Server) -> None:
+    made = await bench.new_context()
+    await url_for(bench, made)
+    with s3.answering(403):
+        listed = await asyncio.gather(*(bench.context.list_files(made, "/") for _ in range(20)))
+        assert [page.success for page in listed] == [False] * 20
+    assert (await bench.context.list_files(made, "/")).success
+
+
+@pytest.mark.both_engines(False)
+async def test_a_caller_that_gives_up_while_it_waits_to_look_leaves_the_look_to_the_next(
+    bench: Workbench, s3: S3Server
+) -> None:
+    made = await bench.new_context()
+    await put(await url_for(bench, made), LARGE)
+    with s3.hanging():
+        first = asyncio.ensure_future(bench.context.list_files(made, "/"))
+        await asyncio.to_thread(s3.await_held, 1)
+        others = [asyncio.ensure_future(bench.context.list_files(made, "/")) for _ in range(3)]
+        await asyncio.sleep(0)
+        others[0].cancel()
+    listed = await asyncio.gather(first, *others[1:])
+    assert [[entry.file_name for entry in page.entries] for page in listed] == [["f"]] * 3

@@ -20,12 +20,12 @@ from ctx_mcp.settings import Settings
 from tests.lifetimes import Lifetimes
 from tests.postgres import PostgresServer, run_postgres
 
-WAIT_S = 30
+WAIT_S = 60
 READY: tuple[int, dict[str, object]] = (200, {"status": "ok"})
 
 
 async def _ask(url: str, path: str = "/readyz") -> tuple[int, dict[str, object]]:
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         answer = await http.get(url + path)
     return answer.status_code, answer.json()
 
@@ -49,15 +49,15 @@ async def test_a_service_that_works_is_alive_and_ready_without_a_key(
     settings = Settings(data_dir=data_dir, database_url=database_url, api_keys={"key": "anna"})
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
     assert await _ask(url, "/healthz") == READY
-    assert await _ask(url) == READY
-    async with httpx.AsyncClient() as http:
+    await _wait_for(url, READY)
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         assert (await http.post(f"{url}/readyz")).status_code == 404
 
 
 async def test_a_service_without_its_objects_is_alive_and_not_ready(hold: Lifetimes, data_dir: Path) -> None:
     url = await hold(run_http_service(Settings(data_dir=data_dir, api_keys={"k": "a"}), host="127.0.0.1", port=0))
     shutil.rmtree(data_dir / "objects")
-    assert await _ask(url) == (503, {"status": "not ready", "failing": ["objects"]})
+    await _wait_for(url, (503, {"status": "not ready", "failing": ["objects"]}))
     assert await _ask(url, "/healthz") == READY
 
 
@@ -66,7 +66,7 @@ async def test_a_database_that_is_down_is_named_and_back_when_it_is(
 ) -> None:
     settings = Settings(data_dir=tmp_path / "data", database_url=own_postgres.url(), api_keys={"key": "anna"})
     url = await hold(run_http_service(settings, host="127.0.0.1", port=0))
-    assert await _ask(url) == READY
+    await _wait_for(url, READY)
     await asyncio.to_thread(own_postgres.kill)
     await _wait_for(url, (503, {"status": "not ready", "failing": ["database"]}))
     await asyncio.to_thread(own_postgres.start)
@@ -92,10 +92,14 @@ async def test_a_check_that_hangs_fails_in_time_and_keeps_one_thread() -> None:
     checks = {"database": is_let_go.wait, "objects": lambda: None}
     readiness = Readiness(checks, timeout_s=0.05, clock=lambda: next(times_s))
     try:
-        for _ in range(5):
-            with anyio.fail_after(WAIT_S):
-                assert await readiness.failing() == ["database"]
-        assert [thread.name for thread in threading.enumerate()].count("health-check") == 1
+        with anyio.fail_after(WAIT_S):
+            for _ in range(5):
+                assert "database" in await readiness.failing()
+            # The other one passes beside it, but not always in so short a time where the machine is busy.
+            while await readiness.failing() != ["database"]:
+                pass
+            while [thread.name for thread in threading.enumerate()].count("health-check") != 1:
+                await anyio.sleep(0)
     finally:
         is_let_go.set()
     with anyio.fail_after(WAIT_S):

@@ -21,20 +21,14 @@ from mcp.client.streamable_http import streamable_http_client
 
 from ctx_mcp import AsyncClient
 from tests.lifetimes import Lifetimes
+from tests.ports import free_port
 from tests.server.hosts import open_host
 from tests.server.processes import Running, run_to_end, running
 from tests.telemetry.collector import Collector, collecting
 
 KEY = "key-that-nobody-may-see"
 CONTENT = "content-that-nobody-may-see"
-WAIT_S = 30
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+WAIT_S = 60
 
 
 @pytest.fixture
@@ -82,14 +76,14 @@ async def test_a_call_is_followed_through_two_processes_and_gives_no_secret_away
     service, server, metrics = await _open_both(
         hold, data_dir, tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url, OTEL_BSP_SCHEDULE_DELAY="50"
     )
-    named = await hold(httpx2.AsyncClient(headers={"x-request-id": "an-id-of-mine"}))
+    named = await hold(httpx2.AsyncClient(headers={"x-request-id": "an-id-of-mine"}, timeout=WAIT_S))
     host = await open_host(hold, streamable_http_client(server.url, http_client=named), "auto")
     context_id = (await host.call("context_create", name="followed"))["context_id"]
     await host.write(context_id, "/secret-path.md", CONTENT)
     assert CONTENT in (await host.texts("file_read", context_id=context_id, file_path="/secret-path.md"))[1]
     (upload,) = await host.texts("file_upload_url", context_id=context_id, file_path="/secret-path.md")
     url = next(word for word in upload.replace("'", " ").split() if word.startswith(f"{service.url}/files/"))
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         assert (await http.put(url, content=CONTENT)).status_code == 200
         assert (await http.put(f"{url}f", content=CONTENT)).status_code == 403
         assert (await http.get(f"{service.url}/nothing?key={KEY}", headers={"Authorization": KEY})).status_code == 404
@@ -125,7 +119,7 @@ async def _open_caller(hold: Lifetimes, url: str, command: str) -> Callable[[], 
     """Return a call of a client that is connected; it raises where it is refused."""
     if command == "service":
         return (await hold(AsyncClient(backend=url, api_key=KEY))).context.list
-    named = await hold(httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}))
+    named = await hold(httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=WAIT_S))
     return partial((await open_host(hold, streamable_http_client(url, http_client=named), "auto")).call, "context_list")
 
 
@@ -164,7 +158,7 @@ async def test_metrics_are_at_their_own_address_only(hold: Lifetimes, data_dir: 
     address = f"127.0.0.1:{free_port()}"
     settings = {"CTX_MCP_API_KEYS": f"{KEY}=anna", "CTX_MCP_DATA_DIR": data_dir, "CTX_MCP_METRICS_ADDRESS": address}
     service = await hold(running("service", "--port", "0", **settings))
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         assert (await http.get(f"{service.url}/metrics")).status_code == 404
         answer = await http.get(f"http://{address}/metrics")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")

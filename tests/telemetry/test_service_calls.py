@@ -15,6 +15,7 @@ from tests.lifetimes import Lifetimes
 from tests.telemetry.observed import Told, ids_of, texts_of, told
 
 KEY = "key-that-nobody-may-see"
+WAIT_S = 60
 ID = "my-request.0001_a"
 HEADERS = {"authorization": f"Bearer {KEY}"}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -34,7 +35,7 @@ async def test_a_callers_request_id_is_in_the_answer_and_in_the_log(
     hold: Lifetimes, data_dir: Path, path: str, where: str
 ) -> None:
     url = await open_service(hold, data_dir)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         with told() as gathered:
             method = "POST" if "v1" in path else "GET"
             answer = await http.request(method, url + path, headers={**HEADERS, "x-request-id": ID}, content=b"{}")
@@ -51,7 +52,7 @@ async def test_a_callers_request_id_is_in_the_answer_and_in_the_log(
 async def test_what_is_no_sane_request_id_is_replaced(hold: Lifetimes, data_dir: Path, given: str) -> None:
     url = await open_service(hold, data_dir)
     headers = {**{key.encode(): value.encode() for key, value in HEADERS.items()}, b"x-request-id": given.encode()}
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         with told() as gathered:
             answer = await http.get(f"{url}/sdk/ListContexts", headers=headers)
     assert len(answer.headers["x-request-id"]) == 36
@@ -64,7 +65,7 @@ async def test_presigned_urls_answer_with_an_id_too(hold: Lifetimes, data_dir: P
     client = await hold(AsyncClient(backend=url, api_key=KEY))
     context_id = (await client.context.create("files")).context_id
     target = (await client.context.get_file_upload_url(context_id, "/a")).url
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         with told() as gathered:
             done = await http.put(target, content=b"x" * 1000, headers={"x-request-id": ID})
             refused = await http.put(f"{target}0", content=b"x", headers={"x-request-id": ID})
@@ -145,7 +146,7 @@ async def test_a_call_is_one_trace_from_the_client_to_the_rows_and_the_bytes(hol
 
 async def test_a_trace_from_outside_goes_on(hold: Lifetimes, data_dir: Path) -> None:
     url = await open_service(hold, data_dir)
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         with told() as gathered:
             headers = {**HEADERS, "traceparent": f"00-{TRACE}-{PARENT}-01"}
             await http.get(f"{url}/sdk/ListContexts", headers=headers)
@@ -168,7 +169,7 @@ async def test_a_failed_call_shows_in_its_span_by_its_code_alone(hold: Lifetimes
 
 
 async def _told_of_strangers(url: str) -> Told:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=WAIT_S) as http:
         with told() as gathered:
             for number in range(30):
                 await http.post(f"{url}/ctx/v1/Made{number}Up", headers=HEADERS, content=b"{}")

@@ -33,7 +33,7 @@ from ctx_mcp.wire.operations import (
 )
 
 AT = datetime(2026, 11, 21, 6, 30, 12, 345678, tzinfo=UTC)
-WAIT_S = 20
+WAIT_S = 60
 
 
 @dataclass

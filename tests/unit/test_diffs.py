@@ -118,7 +118,8 @@ def test_large_texts_are_compared_whatever_they_hold() -> None:
     ]
     numbers = "".join(f"{number}\n" for number in range(count))
     others = "".join(f"{number}!\n" for number in range(count))
-    assert f"… {2 * count + 1 - len(body(diff(numbers, others)[:-1]))} more lines" in diff(numbers, others)
+    told = diff(numbers, others)
+    assert f"… {2 * count + 1 - len(body(told[:-1]))} more lines" in told
     alternating = "".join(f"{number}\n" if number % 20 else "changed\n" for number in range(count))
     assert body(diff(numbers, alternating))[:4] == ["@@ -1,3 +1,3 @@", "-0", "+changed", " 1"]
 

@@ -34,7 +34,7 @@ def test_what_changes_a_context_is_no_read() -> None:
 def test_a_read_may_always_be_sent_again() -> None:
     for kind, effect in EFFECTS.items():
         rule = RULES[kind]
-        if effect is Effect.READS:
+        if effect in (Effect.READS, Effect.READS_ACCOUNT):
             assert isinstance(rule, Repeating), kind
             assert rule.is_safe, kind
 
@@ -49,6 +49,12 @@ def test_a_read_may_always_be_sent_again() -> None:
         (ops.GetFileDownloadUrl("ctx-1", "/f"), Scope.READ),
         (ops.GetFileUploadUrl("ctx-1", "/f"), Scope.WRITE),
         (ops.CreateSession(), Scope.WRITE),
+        (ops.GetAccount(), Scope.ADMIN),
+        (ops.ListKeys(), Scope.ADMIN),
+        (ops.CreateKey(), Scope.ADMIN),
+        (ops.RotateKey("key-1"), Scope.ADMIN),
+        (ops.RevokeKey("key-1"), Scope.ADMIN),
+        (ops.ListAuditEntries(), Scope.ADMIN),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

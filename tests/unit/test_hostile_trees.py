@@ -154,13 +154,13 @@ def test_of_names_that_are_one_the_composed_one_is_taken(root: Path, folder: Fol
     assert oddities(folder) == dict.fromkeys(taken, ("same_name", True))
 
 
-def test_a_hundred_thousand_files_are_all_seen_once(root: Path, folder: Folder) -> None:
+def test_twenty_thousand_files_are_all_seen_once(root: Path, folder: Folder) -> None:
     try:
-        for number in range(50_000):
+        for number in range(10_000):
             for name in (f"{number}", f"\u00fc{number}"):
                 os.close(os.open(root / name, os.O_CREAT | os.O_WRONLY))
         listing = folder.scan()
-        assert len(listing.files) == 100_000
+        assert len(listing.files) == 20_000
         assert all(key == file.name for key, file in listing.files.items())
     finally:
         shutil.rmtree(root)

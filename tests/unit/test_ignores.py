@@ -60,14 +60,20 @@ def walk(folder: Path, above: IgnoreRules, path: str = "/") -> set[str]:
 @pytest.mark.skipif(shutil.which("git") is None, reason="git says what is right")
 def test_any_tree_is_ignored_as_git_ignores_it(tmp_path: Path) -> None:
     for seed in range(TREES):
-        root = tmp_path / str(seed)
-        root.mkdir()
-        plant(root, random.Random(seed))
-        git = ["git", "-c", f"core.excludesFile={tmp_path / 'none'}"]
-        subprocess.run([*git, "init", "--quiet"], cwd=root, check=True)
-        listing = [*git, "ls-files", "--others", "--exclude-standard", "-z"]
-        listed = subprocess.run(listing, cwd=root, check=True, capture_output=True).stdout.decode()
-        assert walk(root, IgnoreRules.none()) == {name for name in listed.split("\0") if name}, f"seed {seed}"
+        (tmp_path / str(seed)).mkdir()
+        plant(tmp_path / str(seed), random.Random(seed))
+    # All in one repository: git takes a file of rules for the folder that it is in.
+    git = ["git", "-c", f"core.excludesFile={tmp_path / 'none'}"]
+    subprocess.run([*git, "init", "--quiet"], cwd=tmp_path, check=True)
+    listing = [*git, "ls-files", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(listing, cwd=tmp_path, check=True, capture_output=True).stdout.decode()
+    taken: dict[str, set[str]] = {str(seed): set() for seed in range(TREES)}
+    for name in filter(None, listed.split("\0")):
+        seed, _, path = name.partition("/")
+        taken[seed].add(path)
+    assert any(taken.values())
+    for seed, names in taken.items():
+        assert walk(tmp_path / seed, IgnoreRules.none()) == names, f"seed {seed}"
 
 
 def test_the_nearer_file_wins_and_ctxignore_wins_over_gitignore() -> None:

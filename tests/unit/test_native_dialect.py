@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctx_mcp.domain.access import Scope
+from ctx_mcp.domain.accounts import AccountStatus, ApiKey, AuditEntry, AuditPage, KeyPage, NewApiKey, Quotas, Usage
 from ctx_mcp.domain.errors import (
     AGBError,
     BackendProtocolError,
@@ -55,11 +57,13 @@ from ctx_mcp.wire.operations import (
     BindContexts,
     CancelTask,
     ClearContext,
+    CreateKey,
     CreateSession,
     DeleteContext,
     DeleteFile,
     DeleteFolder,
     EditFile,
+    GetAccount,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -68,9 +72,11 @@ from ctx_mcp.wire.operations import (
     GetSyncInfo,
     GetTask,
     KeepSessionAlive,
+    ListAuditEntries,
     ListBindings,
     ListContexts,
     ListFiles,
+    ListKeys,
     ListSessions,
     ListSyncNotes,
     ListVersions,
@@ -81,6 +87,8 @@ from ctx_mcp.wire.operations import (
     ReleaseSession,
     Reply,
     RestoreFiles,
+    RevokeKey,
+    RotateKey,
     SearchFiles,
     SetSessionLabels,
     StartSync,
@@ -112,6 +120,8 @@ SYNC = Task(
 BINDING = Binding("ctx-1", "/home/x", "/", '{"uploadPolicy": {}}', "my é", MOMENT)
 SESSION = Session("session-1", "RUNNING", {"k": "é"}, (BINDING, Binding("ctx-2", "/y")), 300, MOMENT, MOMENT)
 STATUS = SyncStatus("ctx-1", "/home/x", "upload", "Failed", "é", MOMENT, MOMENT, "task-2")
+KEY = ApiKey("key-1", "anna", "é", frozenset({Scope.READ, Scope.WRITE}), MOMENT, MOMENT, MOMENT, MOMENT, "key-0")
+ENTRY_OF_LOG = AuditEntry(MOMENT, "anna", "key-1", "é", "R-2", "MoveFiles", "ctx-1", "/f", "ctx-2 /g", "ok")
 ALL_BYTES = bytes(range(256))
 
 EXCHANGES: list[tuple[Operation[Any], object]] = [
@@ -128,8 +138,10 @@ EXCHANGES: list[tuple[Operation[Any], object]] = [
     (GetTask(context_id="ctx-1", kind="clear"), Task("task-1", "clear", "failed", error_code="X", error_message="é")),
     (ListFiles("ctx-1"), FilePage(())),
     (ListFiles("ctx-1", "/d", 2, 3, 4, "t"), FilePage((ENTRY, FileEntry("f", "/d", "d", "FOLDER")), 2, "t", 4)),
-    (GetFileUploadUrl("ctx-1", "/f"), PresignedUrl("http://h/f", "PUT", 5, {"x-a": "b"})),
+    (GetFileUploadUrl("ctx-1", "/f"), PresignedUrl("http://h/f", "PUT", 5)),
+    (GetFileUploadUrl("ctx-1", "/f", sends_headers=True), PresignedUrl("http://h/f", "PUT", 5, {"x-a": "b"})),
     (GetFileDownloadUrl("ctx-1", "/f"), PresignedUrl("http://h/f", "GET")),
+    (GetFileDownloadUrl("ctx-1", "/f", sends_headers=True), PresignedUrl("http://h/f", "GET")),
     (DeleteFile("ctx-1", "/f"), None),
     (ReadFile("ctx-1", "/f", 5, 6), FileContent(ENTRY, ALL_BYTES, 5)),
     (ReadFile("ctx-1", "/f"), FileContent(ENTRY, b"")),
@@ -187,6 +199,18 @@ EXCHANGES: list[tuple[Operation[Any], object]] = [
     ),
     (ListSyncNotes("task-2"), SyncNotePage(())),
     (ListSyncNotes("task-2", "failure", 3, "t"), SyncNotePage((SyncNote("failure", "/é", "link", "why"),), 9, "t")),
+    (GetAccount(), AccountStatus("anna")),
+    (GetAccount(), AccountStatus("anna", MOMENT, MOMENT, Quotas(1, 2, 3, 4), Usage(5, 6, 7))),
+    (ListKeys(), KeyPage((), MOMENT)),
+    (ListKeys(5, "t"), KeyPage((KEY, ApiKey("key-0", "anna", "", frozenset(Scope), MOMENT)), MOMENT, "t")),
+    (CreateKey(), NewApiKey(KEY, "ctxk_a")),
+    (CreateKey("é", (Scope.ADMIN,), 60), NewApiKey(KEY, "ctxk_a")),
+    (RotateKey("key-1"), NewApiKey(KEY, "ctxk_a")),
+    (RotateKey("key-1", 0), NewApiKey(KEY, "ctxk_a")),
+    (RevokeKey("key-1"), KEY),
+    (RevokeKey("key-1", leave_no_admin=True), KEY),
+    (ListAuditEntries(), AuditPage(())),
+    (ListAuditEntries(MOMENT, 5, "t"), AuditPage((ENTRY_OF_LOG,), "t")),
 ]
 
 

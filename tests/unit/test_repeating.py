@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from ctx_mcp.domain.edits import TextEdit
-from ctx_mcp.domain.errors import AGBError, ContextNotFound, FileNotFound, PathAlreadyBound, VersionConflict
+from ctx_mcp.domain.errors import (
+    AGBError,
+    ContextNotFound,
+    FileNotFound,
+    KeyNotFound,
+    PathAlreadyBound,
+    Unauthenticated,
+    VersionConflict,
+)
 from ctx_mcp.domain.models import ContextRecord, FoundContext, WriteMode
 from ctx_mcp.domain.sessions import BindingRequest
 from ctx_mcp.wire.operations import (
@@ -15,11 +23,13 @@ from ctx_mcp.wire.operations import (
     BindContexts,
     CancelTask,
     ClearContext,
+    CreateKey,
     CreateSession,
     DeleteContext,
     DeleteFile,
     DeleteFolder,
     EditFile,
+    GetAccount,
     GetContext,
     GetFileDownloadUrl,
     GetFileUploadUrl,
@@ -28,9 +38,11 @@ from ctx_mcp.wire.operations import (
     GetSyncInfo,
     GetTask,
     KeepSessionAlive,
+    ListAuditEntries,
     ListBindings,
     ListContexts,
     ListFiles,
+    ListKeys,
     ListSessions,
     ListSyncNotes,
     ListVersions,
@@ -40,6 +52,8 @@ from ctx_mcp.wire.operations import (
     ReadFile,
     ReleaseSession,
     RestoreFiles,
+    RevokeKey,
+    RotateKey,
     SearchFiles,
     SetSessionLabels,
     StartSync,
@@ -92,6 +106,12 @@ TABLE: list[tuple[Operation[Any], bool]] = [
     (StartSync("c", "/p", dry_run=True), True),
     (LoadInternalContexts("s", ("file_transfer",)), True),
     (ListSyncNotes("t"), True),
+    (GetAccount(), True),
+    (ListKeys(), True),
+    (CreateKey(), False),
+    (RotateKey("k"), False),
+    (RevokeKey("k"), True),
+    (ListAuditEntries(), True),
 ]
 
 
@@ -132,6 +152,8 @@ def test_only_operations_without_an_answer_are_reported_done_for_an_earlier_try(
         (EditFile("c", "/f", EDITS, "v1"), VersionConflict("gone"), "unclear"),
         (WriteFile("c", "/f", b"x", "v1"), VersionConflict("gone"), "unclear"),
         (BindContexts("s", ()), PathAlreadyBound("gone"), "unclear"),
+        (RevokeKey("k"), Unauthenticated("gone"), "unclear"),
+        (RevokeKey("k"), KeyNotFound("gone"), "the same"),
     ],
     ids=repr,
 )

@@ -43,6 +43,7 @@ MANAGER_MORE = ("bind", "list_bindings")
 """What AgentBay's manager has beside AGB's."""
 SESSION = ("get_session_id", "info", "get_status", "set_labels", "get_labels", "keep_alive", "delete")
 CLIENT = ("create", "get", "list", "delete")
+ACCOUNT = ("get", "list_keys", "create_key", "rotate_key", "revoke_key", "list_audit_entries")
 FLAVOURS = [ctx_mcp, ctx_mcp.agentbay]
 RESULTS = (
     "ApiResponse",
@@ -179,8 +180,9 @@ def test_the_agentbay_flavour_has_its_own_positional_orders() -> None:
 TWINS = [
     (ctx_mcp.ContextManager, ctx_mcp.AsyncContextManager, (*MANAGER, *MANAGER_MORE)),
     (ctx_mcp.Session, ctx_mcp.AsyncSession, SESSION),
-    (ctx_mcp.Client, ctx_mcp.AsyncClient, (*CLIENT, "context", "sessions")),
-    (ctx_mcp.agentbay.Client, ctx_mcp.agentbay.AsyncClient, (*CLIENT, "context", "sessions")),
+    (ctx_mcp.OwnAccount, ctx_mcp.AsyncOwnAccount, ACCOUNT),
+    (ctx_mcp.Client, ctx_mcp.AsyncClient, (*CLIENT, "context", "sessions", "account")),
+    (ctx_mcp.agentbay.Client, ctx_mcp.agentbay.AsyncClient, (*CLIENT, "context", "sessions", "account")),
 ]
 
 

@@ -93,7 +93,7 @@ def _narrowed(operation: ListFiles, count: int) -> ListFiles:
 
 async def upload_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
-    url = await service.call(GetFileUploadUrl(context_id, arguments.file_path))
+    url = await service.call(GetFileUploadUrl(context_id, arguments.file_path, sends_headers=True))
     name = arguments.file_path.rpartition("/")[2]
     # -g: curl would read braces in the file's name as a pattern.
     facts = _url_facts(url, f"curl -fsSg -T {shlex.quote('./' + name)}")
@@ -102,7 +102,7 @@ async def upload_url(service: AsyncContextService, arguments: FileArguments) -> 
 
 async def download_url(service: AsyncContextService, arguments: FileArguments) -> Answer:
     context_id = await context_id_of(service, arguments.context_id)
-    url = await service.call(GetFileDownloadUrl(context_id, arguments.file_path))
+    url = await service.call(GetFileDownloadUrl(context_id, arguments.file_path, sends_headers=True))
     name = arguments.file_path.rpartition("/")[2]
     facts = _url_facts(url, f"curl -fsSg -o {shlex.quote('./' + name)}")
     return Answer(f"Fetch the file's bytes by {_how(facts)}:\n{facts.curl}", facts)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ctx_mcp.client.async_service import AsyncContextService
 from ctx_mcp.domain.models import Task
-from ctx_mcp.domain.sessions import NoteKind, SyncNote
+from ctx_mcp.domain.sessions import RESTORED, NoteKind, SyncNote
 from ctx_mcp.wire.operations import ListSyncNotes
 
 MAX_NOTES = 50
@@ -49,8 +49,15 @@ async def read_notes(service: AsyncContextService, task: Task, asked: NotesAsked
         if page.next_token is not None:
             rest.append(Rest(kind, page.next_token))
     if asked.kind is None and task.skipped_count and task.is_final:
+        rows = await _read_restored(service, task) + rows
         rest.append(Rest(NoteKind.SKIPPED, None))
     return ShownNotes(rows, rest)
+
+
+async def _read_restored(service: AsyncContextService, task: Task) -> list[SyncNote]:
+    """Return the note of a sync that met a restored service: it was noticed before anything else was left out."""
+    first = (await service.call(ListSyncNotes(task.task_id, NoteKind.SKIPPED, 1))).notes
+    return [note for note in first if note.code == RESTORED]
 
 
 def rest_line(task: Task, rest: Rest) -> str:
