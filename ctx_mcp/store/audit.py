@@ -75,24 +75,22 @@ class AuditRows:
         Args:
             since: leave out what is older.
         """
-        newest = select(audit_log).order_by(audit_log.c.entry_id.desc()).limit(limit)
-        if account is not None:
-            newest = newest.where(audit_log.c.account == account)
-        with self._database.read() as connection:
-            rows = connection.execute(newest).all()
-        found = [_entry(row) for row in reversed(rows)]
-        return [entry for entry in found if since is None or entry.recorded_at >= since]
+        entries, _ = self.newest(account, before=None, since=since, limit=limit)
+        return entries[::-1]
 
     def newest(
-        self, account: str, *, before: int | None, since: datetime | None, limit: int
+        self, account: str | None, *, before: int | None, since: datetime | None, limit: int
     ) -> tuple[list[AuditEntry], int | None]:
-        """Return entries of an account, the newest first, and the place behind the last one where there may be more.
+        """Return entries, the newest first, and the place behind the last one where there may be more.
 
         Args:
+            account: whose; None is all of them.
             before: such a place.
             since: leave out what is older.
         """
-        newest = select(audit_log).where(audit_log.c.account == account).order_by(audit_log.c.entry_id.desc())
+        newest = select(audit_log).order_by(audit_log.c.entry_id.desc())
+        if account is not None:
+            newest = newest.where(audit_log.c.account == account)
         if before is not None:
             newest = newest.where(audit_log.c.entry_id < before)
         with self._database.read() as connection:

@@ -19,6 +19,7 @@ from ctx_mcp.store.changes import ChangeRows, ContextMark, Look
 from ctx_mcp.store.notices import NoticeSender
 from ctx_mcp.wire.operations import ClearContext, DeleteContext, MoveFiles, UpdateContext
 from tests.postgres import PostgresServer, run_postgres
+from tests.service.news import News
 from tests.service.workbench import ACCOUNT, Workbench, open_workbench
 
 if TYPE_CHECKING:
@@ -37,20 +38,6 @@ def frail() -> Generator[PostgresServer]:
     """A server that may be killed."""
     with run_postgres() as own:
         yield own
-
-
-class News:
-    def __init__(self) -> None:
-        self.count = 0
-        self._told = asyncio.Event()
-
-    def __call__(self) -> None:
-        self.count += 1
-        self._told.set()
-
-    async def next(self) -> None:
-        await asyncio.wait_for(self._told.wait(), WAIT_S)
-        self._told.clear()
 
 
 @dataclass(frozen=True)

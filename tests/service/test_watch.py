@@ -14,6 +14,7 @@ from ctx_mcp.service.hops import Hops
 from ctx_mcp.service.watch import INTERVAL_S, Watcher
 from ctx_mcp.store.changes import ChangeRows, ContextMark, Look
 from ctx_mcp.wire.operations import ClearContext, DeleteContext, DeleteFile, ReadFile, UpdateContext
+from tests.service.news import News
 from tests.service.workbench import ACCOUNT, Workbench, open_workbench
 
 pytestmark = pytest.mark.both_engines
@@ -55,20 +56,6 @@ class CountedRows(ChangeRows):
         for _ in range(times):
             self.asked.clear()
             await asyncio.wait_for(self.asked.wait(), WAIT_S)
-
-
-class News:
-    def __init__(self) -> None:
-        self.count = 0
-        self._told = asyncio.Event()
-
-    def __call__(self) -> None:
-        self.count += 1
-        self._told.set()
-
-    async def next(self) -> None:
-        await asyncio.wait_for(self._told.wait(), WAIT_S)
-        self._told.clear()
 
 
 @asynccontextmanager
